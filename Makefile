@@ -1,0 +1,30 @@
+# make check: set up a private environment and check both designs.
+# make test:  set it up and run every test, the formatter, the linter and the type checker.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: check test lint bench clean
+
+check: $(STAMP)
+	$(VENV)/bin/shstk check --hostile --findings
+
+test: $(STAMP) lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	$(VENV)/bin/python -m benchmarks
+
+$(STAMP): pyproject.toml requirements.txt shstk/engine/engine.c
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info shstk/engine/*.so .cache

@@ -1,0 +1,142 @@
+"""Properties, their conjuncts, and the words they share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from model.events import Event
+from model.kernel.signal import fatal_signal_pending
+from model.state import NULL, Ctl, Record, Task
+from model.world import Cond, World
+
+
+class Judged(World, Protocol):
+    """The world after a step, which also remembers the state before it."""
+
+    def before(self, record: Record) -> Any:
+        """The same object as it was before the step."""
+
+
+Claim = Callable[..., Cond | bool]
+
+
+@dataclass(frozen=True)
+class Conjunct:
+    """One part of a property.  ``holds`` is the claim, ``premise`` what makes it say anything."""
+
+    name: str
+    holds: Claim
+    premise: Claim
+
+    @property
+    def where(self) -> str:
+        """File and line the claim is written at, relative to the project."""
+        path = Path(inspect.getsourcefile(self.holds) or "?")
+        return f"{path.parent.name}/{path.name}:{self.holds.__code__.co_firstlineno}"
+
+
+@dataclass(frozen=True)
+class StateConjunct(Conjunct):
+    """Holds of every reachable state: ``holds(k)``."""
+
+
+@dataclass(frozen=True)
+class TaskConjunct(StateConjunct):
+    """Holds of every task in every reachable state: ``holds(k, task)``."""
+
+
+@dataclass(frozen=True)
+class EventConjunct(Conjunct):
+    """Holds whenever an event of type ``event`` happens: ``holds(k, event)``."""
+
+    event: type[Event]
+
+
+@dataclass(frozen=True)
+class LivenessConjunct(Conjunct):
+    """A state where ``holds`` is false does not last for ever: ``holds(k, task)``, per task."""
+
+
+@dataclass
+class Property:
+    """A claim about every design, with where it comes from."""
+
+    id: str
+    claim: str
+    source: str
+    conjuncts: list[Conjunct] = field(default_factory=list)
+    assumption: str = ""
+
+    @property
+    def kind(self) -> str:
+        """state, step or liveness."""
+        kinds = {type(c) for c in self.conjuncts}
+        if all(issubclass(k, StateConjunct) for k in kinds):
+            return "state"
+        return "liveness" if kinds == {LivenessConjunct} else "step"
+
+    def always(self, name: str, premise: Claim) -> Callable[[Claim], Claim]:
+        """Add a conjunct about every state."""
+
+        def add(holds: Claim) -> Claim:
+            self.conjuncts.append(StateConjunct(name, holds, premise))
+            return holds
+
+        return add
+
+    def every_task(self, name: str, premise: Claim) -> Callable[[Claim], Claim]:
+        """Add a conjunct about every task in every state."""
+
+        def add(holds: Claim) -> Claim:
+            self.conjuncts.append(TaskConjunct(name, holds, premise))
+            return holds
+
+        return add
+
+    def whenever(
+        self, event: type[Event], name: str, premise: Claim | None = None
+    ) -> Callable[[Claim], Claim]:
+        """Add a conjunct about an event."""
+
+        def add(holds: Claim) -> Claim:
+            self.conjuncts.append(EventConjunct(name, holds, premise or happens, event))
+            return holds
+
+        return add
+
+    def eventually(self, name: str, premise: Claim) -> Callable[[Claim], Claim]:
+        """Add a conjunct that may be false, but not for ever."""
+
+        def add(holds: Claim) -> Claim:
+            self.conjuncts.append(LivenessConjunct(name, holds, premise))
+            return holds
+
+        return add
+
+
+PROPERTIES: dict[str, Property] = {}
+
+
+def declare(id: str, claim: str, source: str, assumption: str = "") -> Property:
+    """A new property, in the registry."""
+    PROPERTIES[id] = Property(id, claim, source, assumption=assumption)
+    return PROPERTIES[id]
+
+
+def happens(_k: World, _event: Event) -> bool:
+    """The premise of a conjunct that needs no more than its event."""
+    return True
+
+
+def can_run(tsk: Task) -> Cond:
+    """In user mode, no fatal signal pending."""
+    return (tsk.ctl == Ctl.USER) & ~fatal_signal_pending(tsk)
+
+
+def on(tsk: Task) -> Cond:
+    """Shadow stacks are on for the CPU."""
+    return tsk.ssp != NULL

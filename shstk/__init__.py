@@ -1,0 +1,1 @@
+"""The machinery: worlds, decision tables, exploration, graphs, and the command line."""

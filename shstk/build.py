@@ -1,0 +1,214 @@
+"""From a design to a program for the engine: extraction, selection of steps, dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from model.designs import Design
+from model.events import Event
+from model.kernel import FAMILIES, STEPS, Environment, Step
+from model.state import Ctl, Task
+from properties import PROPERTIES, Conjunct, EventConjunct, Property, StateConjunct, TaskConjunct
+from properties.vocabulary import Claim
+from shstk.engine import program as engine
+from shstk.finite import Outcome, Run, Watch, runs
+from shstk.space import Bound, Space
+from shstk.lowering import lower
+from shstk.slices import WHOLE, Slice
+from shstk.tables import (
+    REPORT,
+    Choice,
+    Forest,
+    Leaf,
+    Mask,
+    Test,
+    exchange_tasks,
+    fold,
+    step_trees,
+)
+
+ORDINARY = frozenset(f.name for f in FAMILIES.values() if f.environment is Environment.ORDINARY)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A conjunct and the property it is part of; its place in the list is its bit."""
+
+    property: Property
+    conjunct: Conjunct
+
+    @property
+    def name(self) -> str:
+        """For example ``own-mm/nothing-else-hit``."""
+        return f"{self.property.id}/{self.conjunct.name}"
+
+
+def claims() -> list[Part]:
+    """Every conjunct about a state or an event, in a fixed order: bit i is claim i."""
+    return [
+        Part(p, c)
+        for p in PROPERTIES.values()
+        for c in p.conjuncts
+        if isinstance(c, (StateConjunct, EventConjunct))
+    ]
+
+
+CLAIMS = claims()
+
+
+@dataclass
+class Tables:
+    """A design's trees at a bound, for task 0.
+
+    ``steps`` has each step's transitions; ``reports`` where its events violate a claim, or
+    bear witness; ``state_claims`` the trees of claims about states.
+    """
+
+    design: Design
+    space: Space
+    forest: Forest
+    steps: dict[str, int]
+    reports: dict[str, int]
+    state_claims: list[tuple[int, int]]  # bit and tree
+    reads: list[set[str]]  # of each claim: the state variables it speaks about
+
+
+def extract(
+    design: Design,
+    bound: Bound,
+    switched_off: frozenset[str] = frozenset(),
+    progress: Callable[[str], None] | None = None,
+) -> Tables:
+    """Run the text of every step and claim into trees."""
+    space, forest = Space(bound), Forest()
+    tables = Tables(design, space, forest, {}, {}, [], [set() for _ in CLAIMS])
+    watch = _watch(tables.reads)
+    for number, step in enumerate(STEPS):
+        action = number * bound.tasks
+        if step.family in switched_off:
+            continue
+        if progress:
+            progress(f"{design.name}: reading {step.name}")
+        tables.steps[step.name], tables.reports[step.name] = step_trees(
+            space, forest, design, step, action, watch, switched_off
+        )
+    for bit, claim in enumerate(CLAIMS):
+        if isinstance(claim.conjunct, StateConjunct):
+            for text, fails in ((claim.conjunct.holds, True), (claim.conjunct.premise, False)):
+                each = isinstance(claim.conjunct, TaskConjunct)
+                tree, reads = _predicate(space, forest, design, text, 1 << bit, fails, each)
+                for task in range(bound.tasks if each else 1):
+                    tables.state_claims.append((bit, exchange_tasks(space, forest, tree, task, {})))
+                tables.reads[bit] |= reads
+    return tables
+
+
+def _watch(reads: list[set[str]]) -> Watch:
+    """Ask of every event which claims it violates and which premises it makes true.
+
+    ``reads`` collects the variables that each claim speaks about.
+    """
+
+    def questions(run: Run, event: Event) -> list[tuple[object, Callable[[], bool]]]:
+        out: list[tuple[object, Callable[[], bool]]] = []
+        for bit, claim in enumerate(CLAIMS):
+            c = claim.conjunct
+            if isinstance(c, EventConjunct) and isinstance(event, c.event):
+                out.append(((1 << bit, 0), partial(_asked, run, reads[bit], c.holds, event, False)))
+                out.append(((0, 1 << bit), partial(_asked, run, reads[bit], c.premise, event, True)))
+        return out
+
+    return questions
+
+
+def _asked(run: Run, reads: set[str], claim: Claim, event: Event, wanted: bool) -> bool:
+    """Evaluate a claim about an event and note what it reads."""
+    run.read_fields = reads
+    answer = bool(claim(run, event)) == wanted
+    run.read_fields = None
+    return answer
+
+
+def _predicate(
+    space: Space, forest: Forest, design: Design, text: Claim, bit: int, fails: bool, each: bool
+) -> tuple[int, set[str]]:
+    """Tree of a state claim: its bit as a violation where it fails, or as a witness.
+
+    ``each``: the claim is about a task, here task 0.
+    """
+    reads: set[str] = set()
+
+    def evaluate(k: Any) -> None:
+        k.read_fields = reads
+        k.require(bool(text(k, k.current) if each else text(k)) != fails)
+
+    end = forest.add(Mask(bit, 0) if fails else Mask(0, bit))
+
+    def leaf(outcome: Outcome) -> int:
+        if outcome.status == "impossible":
+            return engine.TRAP
+        return end if outcome.status == "done" else engine.NONE
+
+    return fold(space, forest, runs(space, design, 0, evaluate), leaf), reads
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build a program for: event families, claims, and the slice of the state."""
+
+    families: frozenset[str]
+    claims: int = -1  # mask
+    slice: Slice = WHOLE
+
+
+def program(tables: Tables, request: Request) -> engine.Program:
+    """The engine's program for a request.  Action number: step * tasks + task."""
+    space = tables.space
+    tasks = space.bound.tasks
+    forest = Forest(tables.forest)
+    wanted: dict[int, int] = {}
+
+    def keep(node: Leaf | Mask) -> int:
+        """Drop the claims that were not asked for."""
+        masks = node.violations & request.claims, node.witnesses & request.claims
+        if isinstance(node, Mask):
+            return forest.add(Mask(*masks)) if any(masks) else engine.NONE
+        if node.saturated == REPORT and not any(masks):
+            return engine.NONE
+        return forest.add(replace(node, violations=masks[0], witnesses=masks[1]))
+
+    def prepare(tree: int) -> int:
+        return request.slice.apply(space, forest, forest.rewrite(tree, None, keep, wanted))
+
+    steps, reports = [], []
+    for step in STEPS:
+        if step.family in request.families and step.name in tables.steps:
+            steps.append(prepare(tables.steps[step.name]))
+            reports.append(prepare(tables.reports[step.name]))
+    roots = []
+    for trees in (reports, steps):
+        for task in range(tasks):
+            ctl = space.number(Task, (task,), "ctl")
+            memo: dict[int, int] = {}
+            mine = [exchange_tasks(space, forest, t, task, memo) for t in trees]
+            roots.append(_dispatch(forest, ctl, len(Ctl), mine))
+    predicates = [prepare(t) for bit, t in tables.state_claims if request.claims >> bit & 1]
+    layout = request.slice.layout(space)
+    initial = request.slice.project(space, space.initial)
+    return lower(forest, layout, initial, roots, predicates, len(STEPS) * tasks)
+
+
+def _dispatch(forest: Forest, ctl: int, values: int, trees: Iterable[int]) -> int:
+    """One tree for all steps of a task: first its control state, then every step there."""
+    by_value: list[list[int]] = [[] for _ in range(values)]
+    for tree in trees:
+        node = forest.nodes[tree] if tree >= 0 else None
+        for value in range(values):
+            if isinstance(node, Test) and node.cell == ctl:
+                by_value[value].append(node.children[value])
+            else:
+                by_value[value].append(tree)
+    return forest.add(Test(ctl, tuple(forest.add(Choice(tuple(b))) for b in by_value)))

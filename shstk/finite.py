@@ -1,0 +1,604 @@
+"""The finite world: the text run over a bound, with state read lazily or given.
+
+Every value comes from one *source*: a constant, a state cell that has not been read
+yet, or an input (an arbitrary choice).  A condition on a source that both outcomes
+are possible for is a *decision*: the text is run again for each outcome, and the
+decisions of all runs form the step's decision tree.  With a given state, cells are
+constants and only inputs are decided: that is the explicit execution used by replay
+and by the oracle in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from model.designs import Design
+from model.events import Event
+from model.kernel import FAMILIES, Step
+from model.state import (
+    LEFT,
+    NULL,
+    RECORD_OF,
+    Addr,
+    Ctl,
+    Field,
+    Group,
+    Kind,
+    Mapping,
+    Mm,
+    Record,
+    Sort,
+    Special,
+    Task,
+    fields,
+)
+from model.world import Cond, Term
+from shstk.space import Space, Valuation
+
+MASK64 = (1 << 64) - 1
+
+
+class Disabled(Exception):
+    """The step cannot happen on this path."""
+
+
+class Saturated(Exception):
+    """The step needs an object and the bound has none left."""
+
+    def __init__(self, sort: Sort) -> None:
+        self.sort = sort
+
+
+class Impossible(Exception):
+    """The path dereferences NULL: no reachable state may take it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a value comes from: a state cell, or an input by its place in the run."""
+
+    kind: str  # "cell" or "input"
+    number: int
+    name: str = field(default="", compare=False)
+    labels: tuple[object, ...] = field(default=(), compare=False)
+
+
+Values = tuple[Source | None, tuple[Any, ...]]
+Decision = tuple[Source, int, bool]  # source, mask of domain indices, outcome
+
+
+class FiniteCond(Cond):
+    """A condition; evaluated, and so decided, only when asked for."""
+
+    def __init__(self, run: Run, evaluate: Callable[[], bool]) -> None:
+        self.run = run
+        self.evaluate = evaluate
+
+    def __bool__(self) -> bool:
+        return self.evaluate()
+
+    def __and__(self, other: Cond | bool) -> Cond:
+        return FiniteCond(self.run, lambda: self.evaluate() and bool(other))
+
+    def __or__(self, other: Cond | bool) -> Cond:
+        return FiniteCond(self.run, lambda: self.evaluate() or bool(other))
+
+    def __invert__(self) -> Cond:
+        return FiniteCond(self.run, lambda: not self.evaluate())
+
+
+class FiniteTerm(Term):
+    """A value as a function of one source, which may have to be found out first."""
+
+    def __init__(self, run: Run, known: Values | Callable[[], Values]) -> None:
+        self.run = run
+        self._known = known
+
+    __slots__ = ("run", "_known")
+
+    def resolve(self) -> Values:
+        """The source (None: a constant) and the value for each member of its domain."""
+        if isinstance(self._known, tuple):
+            return self._known
+        known = self._known()
+        if not self.run.asking:  # an answer's decisions are not the run's
+            self._known = known
+        return known
+
+    @property
+    def constant(self) -> bool:
+        """Known, without any decision, to be one value."""
+        return isinstance(self._known, tuple) and self._known[0] is None
+
+    @property
+    def number(self) -> int | None:
+        """The object it certainly refers to, if it does."""
+        value = self._known[1][0] if self.constant else None  # type: ignore[index]
+        return value if isinstance(value, int) else None
+
+    def is_in(self, accepted: Callable[[Any], bool]) -> bool:
+        """Decide whether the value is accepted."""
+        source, values = self.resolve()
+        if source is None:
+            return accepted(values[0])
+        mask = 0
+        for i, value in enumerate(values):
+            if accepted(value):
+                mask |= 1 << i
+        return self.run.decide(source, mask)
+
+    def force(self) -> Any:
+        """The value itself, deciding between all that are possible."""
+        source, values = self.resolve()
+        if source is None:
+            return values[0]
+        allowed = self.run.allowed(source)
+        for i, value in enumerate(values):
+            if allowed >> i & 1 and self.is_in(lambda v, w=value: v is w or v == w):
+                return value
+        raise AssertionError("a source without values")
+
+    def _map(self, function: Callable[[Any], Any]) -> FiniteTerm:
+        def resolve() -> Values:
+            source, values = self.resolve()
+            return source, tuple(function(v) for v in values)
+
+        return FiniteTerm(self.run, resolve() if isinstance(self._known, tuple) else resolve)
+
+    def _compare(self, other: object, relation: Callable[[Any, Any], bool]) -> FiniteCond:
+        if isinstance(other, Record):
+            other = other.index[0]
+        if not isinstance(other, FiniteTerm):
+            return FiniteCond(self.run, lambda: self.is_in(lambda v: relation(v, other)))
+        right = other
+
+        def evaluate() -> bool:
+            if self.resolve()[0] is None:
+                left = self.force()
+                return right.is_in(lambda v: relation(left, v))
+            value = right.force()
+            return self.is_in(lambda v: relation(v, value))
+
+        return FiniteCond(self.run, evaluate)
+
+    def __eq__(self, other: object) -> Cond:  # type: ignore[override]
+        if isinstance(other, Record):
+            other = other.index[0]
+        equal = self._compare(other, lambda a, b: a is b or a == b)
+        if isinstance(other, FiniteTerm):
+            right = other
+            # A variable equals itself, whatever it holds: nothing to decide.
+            return FiniteCond(self.run, lambda: self.resolve() == right.resolve() or bool(equal))
+        return equal
+
+    def __lt__(self, other: Term | int) -> Cond:
+        return self._compare(other, lambda a, b: a < b)
+
+    def __le__(self, other: Term | int) -> Cond:
+        return self._compare(other, lambda a, b: a <= b)
+
+    def _arith(self, other: Term | int, function: Callable[[int, int], int]) -> FiniteTerm:
+        right = other.force() if isinstance(other, FiniteTerm) else other
+        return self._map(lambda v: function(v, right) & MASK64)
+
+    def __add__(self, other: Term | int) -> Term:
+        return self._arith(other, lambda a, b: a + b)
+
+    def __and__(self, other: Term | int) -> Term:
+        return self._arith(other, lambda a, b: a & b)
+
+    def __floordiv__(self, other: int) -> Term:
+        return self._arith(other, lambda a, b: a // b)
+
+    def __mod__(self, other: int) -> Term:
+        return self._arith(other, lambda a, b: a % b)
+
+    def isin(self, values: Sequence[object]) -> Cond:
+        return FiniteCond(self.run, lambda: self.is_in(lambda v: v in values))
+
+
+Answers = list[tuple[list["Decision"], bool | None]]
+
+
+@dataclass
+class Finding:
+    """What a watch asked at an event, and every answer with the decisions it takes.
+
+    ``allowed`` is what the run had decided before it was asked.
+    """
+
+    question: object
+    answers: Answers
+    allowed: dict[Source, int]
+
+
+Watch = Callable[["Run", Event], list[tuple[object, Callable[[], bool]]]]
+
+
+@dataclass
+class Outcome:
+    """What one run of a step did.
+
+    ``updates``: new value of each written cell as (None, index) or (source cell, table).
+    ``inputs``: the choices shown in traces, by name.
+    """
+
+    decisions: list[Decision]
+    status: str  # "done", "disabled", "saturated", "impossible"
+    updates: dict[int, tuple[int | None, tuple[int, ...]]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    inputs: dict[str, object] = field(default_factory=dict)
+    saturated: Sort | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Run:
+    """One execution of a text: a world, a prefix of decisions to follow, and a record.
+
+    ``switched_off`` are the event families that ``may`` never grants.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        design: Design,
+        current: int,
+        prefix: Sequence[bool],
+        state: Valuation | None = None,
+        switched_off: frozenset[str] = frozenset(),
+        watch: Watch | None = None,
+    ) -> None:
+        self.space = space
+        self.design = design
+        self.prefix = prefix
+        self.state = state
+        self.switched_off = switched_off
+        self.watch = watch
+        self.findings: list[Finding] = []
+        self.asking = False  # a watch's question is being answered
+        self.read_fields: set[str] | None = None  # collects, while a claim is evaluated
+        self.decisions: list[Decision] = []
+        self.restricted: dict[Source, int] = {}
+        self.overlay: dict[int, FiniteTerm] = {}
+        self.events: list[Event] = []
+        self.inputs: list[tuple[str, Source]] = []
+        self._me = current
+        self._objects = {
+            sort: [self._handle(sort, n) for n in range(space.bound.size(sort))] for sort in Sort
+        }
+
+    # -- values ------------------------------------------------------------------
+    def const(self, value: object) -> FiniteTerm:
+        """A constant."""
+        return FiniteTerm(self, (None, (value,)))
+
+    def _handle(self, sort: Sort, index: int) -> Record:
+        return RECORD_OF[sort](cast(Any, self), self.const(index))
+
+    @property
+    def current(self) -> Task:
+        """The task whose step this is."""
+        return cast(Task, self._objects[Sort.TASK][self._me])
+
+    def allowed(self, source: Source) -> int:
+        """The domain indices that the decisions so far leave to a source."""
+        known = self.restricted.get(source)
+        if known is not None:
+            return known
+        if source.kind == "cell":
+            return (1 << len(self.space.domains[source.number])) - 1
+        return (1 << len(source.labels)) - 1
+
+    def decide(self, source: Source, mask: int) -> bool:
+        """Is the source's value in ``mask``?  Splits the path when it can be either."""
+        allowed = self.allowed(source)
+        if allowed & mask == allowed:
+            return True
+        if not allowed & mask:
+            return False
+        if self.read_fields is not None and source.kind == "cell":
+            self.read_fields.add(self.space.cells[source.number].field.name)
+        at = len(self.decisions)
+        outcome = self.prefix[at] if at < len(self.prefix) else True
+        self.decisions.append((source, mask, outcome))
+        self.restricted[source] = allowed & mask if outcome else allowed & ~mask
+        return outcome
+
+    # -- state -------------------------------------------------------------------
+    def _cell(self, record: Record, name: str) -> int:
+        index = []
+        for term in record.index:
+            value = cast(FiniteTerm, term).force()
+            if not isinstance(value, int):
+                raise Impossible(f"{type(record).__name__}.{name} through {value}")
+            index.append(value)
+        return self.space.number(type(record), tuple(index), name)
+
+    def _load(self, overlay: dict[int, FiniteTerm], cell: int) -> FiniteTerm:
+        term = overlay.get(cell)
+        if term is not None:
+            return term
+        domain = self.space.domains[cell]
+        if self.state is not None:
+            return self.const(domain[self.state[cell]])
+        return FiniteTerm(self, (Source("cell", cell), domain))
+
+    def read(self, record: Record, field: Field[Any]) -> object:
+        """The value now; found out later when the record itself is not known yet."""
+        return self._read(self.overlay, record, field)
+
+    def _read(self, overlay: dict[int, FiniteTerm], record: Record, field: Field[Any]) -> object:
+        if all(cast(FiniteTerm, t).number is not None for t in record.index):
+            term = self._load(overlay, self._cell(record, field.name))
+        else:
+            # Which cell it is will be decided when the value is; what it held is fixed now.
+            then = dict(overlay)
+            term = FiniteTerm(
+                self, lambda: self._load(then, self._cell(record, field.name)).resolve()
+            )
+        if field.sort is None:
+            return term
+        return RECORD_OF[field.sort](cast(Any, self), term)
+
+    def before(self, record: Record) -> Any:
+        """The same object as it was before the step."""
+        return type(record)(cast(Any, _Before(self)), *record.index)
+
+    def write(self, record: Record, field: Field[Any], value: object) -> None:
+        cell = self._cell(record, field.name)
+        if isinstance(value, Record):
+            value = value.index[0]
+        if not isinstance(value, FiniteTerm):
+            value = self.const(value)
+        if field.store is not None:
+            value = value._map(field.store)
+        self.overlay[cell] = value
+
+    # -- quantifiers -------------------------------------------------------------
+    def _exists(self, sort: Sort, predicate: Callable[[Any], Cond]) -> Cond:
+        conditions = [predicate(o) for o in self._objects[sort]]
+        return FiniteCond(self, lambda: any(bool(c) for c in conditions))
+
+    def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
+        return self._exists(Sort.TASK, predicate)
+
+    def exists_addr(self, predicate: Callable[[Addr], Cond]) -> Cond:
+        return self._exists(Sort.ADDR, predicate)
+
+    def exists_mm(self, predicate: Callable[[Mm], Cond]) -> Cond:
+        return self._exists(Sort.MM, predicate)
+
+    # -- choices -----------------------------------------------------------------
+    def require(self, condition: Cond | bool) -> None:
+        if not condition:
+            raise Disabled
+
+    def choose(self, name: str, values: Sequence[object]) -> FiniteTerm:
+        source = Source("input", len(self.inputs), name, tuple(values))
+        self.inputs.append((name, source))
+        return FiniteTerm(self, (source, tuple(values)))
+
+    def may(self, family: str, name: str = "") -> Cond:
+        if family not in FAMILIES:
+            raise ValueError(f"unknown event family {family!r} in the text")
+        if family in self.switched_off:
+            return FiniteCond(self, lambda: False)
+        chosen = self.choose(name or family, (False, True))
+        return chosen == True  # noqa: E712 - a term
+
+    def _any(self, sort: Sort, name: str) -> Any:
+        values = range(self.space.bound.size(sort))
+        return RECORD_OF[sort](cast(Any, self), self.choose(name, tuple(values)))
+
+    def any_addr(self, name: str) -> Addr:
+        return cast(Addr, self._any(Sort.ADDR, name))
+
+    def _fresh(self, sort: Sort, name: str, free: Callable[[Any], Cond]) -> Any:
+        # The choice comes first, so that each candidate's path asks only about itself.
+        objects = self._objects[sort]
+        number = self.choose(name, (*range(len(objects)), None)).force()
+        if number is None:
+            self.require(~self._exists(sort, free))
+            raise Saturated(sort)
+        self.require(free(objects[number]))
+        return objects[number]
+
+    def fresh_task(self, name: str) -> Task:
+        return cast(Task, self._fresh(Sort.TASK, name, lambda t: t.ctl == Ctl.DEAD))
+
+    def fresh_group(self) -> Group:
+        return cast(
+            Group,
+            self._fresh(
+                Sort.GROUP, "group", lambda g: ~self.exists_task(lambda t: t.group == g)
+            ),
+        )
+
+    def fresh_mm(self, name: str) -> Mm:
+        return cast(
+            Mm, self._fresh(Sort.MM, name, lambda m: ~self.exists_task(lambda t: t.mm == m))
+        )
+
+    def fresh_addr(self, mm: Mm, name: str) -> Addr:
+        return cast(Addr, self._fresh(Sort.ADDR, name, lambda a: mm.at(a).kind == Kind.FREE))
+
+    # -- bulk --------------------------------------------------------------------
+    def copy_fields(self, src: Record, dst: Record) -> None:
+        for f in fields(type(src)):
+            self.write(dst, f, self.read(src, f))
+
+    def reset(self, record: Record) -> None:
+        for f in fields(type(record)):
+            self.write(record, f, f.values[0])
+
+    def copy_mappings(
+        self,
+        src: Mm,
+        dst: Mm,
+        own: Sequence[Addr],
+        owner: Task,
+        own_kind: dict[Any, Any],
+        other_kind: dict[Any, Any],
+    ) -> None:
+        owner_id = cast(FiniteTerm, owner.index[0]).force()
+        for addr in cast(list[Addr], self._objects[Sort.ADDR]):
+            mine = any(bool(a == addr) for a in own)
+            table, heir = (own_kind, owner_id) if mine else (other_kind, LEFT)
+            old, new = src.at(addr), dst.at(addr)
+            kind = cast(FiniteTerm, old.kind)
+            self.copy_fields(old, new)
+            new.kind = kind._map(lambda v, t=table: t.get(v, v))
+            new.owner = kind._map(lambda v, t=table, h=heir: h if v in t else NULL)
+
+    def clear_mappings(self, mm: Mm) -> None:
+        for addr in cast(list[Addr], self._objects[Sort.ADDR]):
+            self.reset(mm.at(addr))
+
+    def replace_owner(self, mm: Mm, old: Task, new: Special) -> None:
+        old_id = cast(FiniteTerm, old.index[0]).force()
+        for addr in cast(list[Addr], self._objects[Sort.ADDR]):
+            mapping = mm.at(addr)
+            term = cast(FiniteTerm, mapping.owner.index[0])
+            mapping.owner = term._map(lambda v: new if v == old_id and v is not True else v)
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        if self.watch:
+            for question, evaluate in self.watch(self, event):
+                allowed = dict(self.restricted)
+                self.findings.append(Finding(question, self._every_answer(evaluate), allowed))
+
+    def _every_answer(self, evaluate: Callable[[], bool]) -> Answers:
+        """Evaluate a condition for every decision it can take, without splitting the run."""
+        outer, restricted, prefix = tuple(d[2] for d in self.decisions), self.restricted, self.prefix
+        self.asking = True
+        answers: Answers = []
+        stack: list[tuple[bool, ...]] = [()]
+        while stack:
+            inner = stack.pop()
+            self.prefix, self.restricted = outer + inner, dict(restricted)
+            try:
+                answer = evaluate()
+            except Impossible:
+                answer = None
+            taken = self.decisions[len(outer) :]
+            del self.decisions[len(outer) :]
+            answers.append((taken, answer))
+            for at in range(len(taken) - 1, len(inner) - 1, -1):
+                stack.append((*(d[2] for d in taken[:at]), False))
+        self.asking, self.prefix, self.restricted = False, prefix, restricted
+        return answers
+
+    # -- the result ----------------------------------------------------------------
+    def updates(self) -> dict[int, tuple[int | None, tuple[int, ...]]]:
+        """New value of each written cell: a constant's index, or a table over one cell."""
+        out: dict[int, tuple[int | None, tuple[int, ...]]] = {}
+        for cell, term in self.overlay.items():
+            source, values = term.resolve()
+            if source is not None and source.kind == "input":
+                term = self.const(term.force())
+                source, values = term.resolve()
+            domain = self.space.domains[cell]
+            table = tuple(_index(domain, v) for v in values)
+            if source is None:
+                out[cell] = (None, table)
+                continue
+            allowed = self.allowed(source)
+            images = {t for i, t in enumerate(table) if allowed >> i & 1}
+            if len(images) == 1:
+                out[cell] = (None, (images.pop(),))
+            elif source.number != cell or table != tuple(range(len(table))):
+                out[cell] = (source.number, table)
+        return out
+
+    def chosen(self) -> dict[str, object]:
+        """The inputs and what was chosen: the first member that the decisions left."""
+        picks: dict[str, object] = {}
+        for name, source in self.inputs:
+            allowed = self.allowed(source)
+            picks[name] = source.labels[(allowed & -allowed).bit_length() - 1]
+        return picks
+
+
+def _index(domain: tuple[object, ...], value: object) -> int:
+    for i, member in enumerate(domain):
+        if member is value or (type(member) is type(value) and member == value):
+            return i
+    return domain.index(value)
+
+
+class _Before:
+    """A view of a run's state before the step; reads only."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def read(self, record: Record, field: Field[Any]) -> object:
+        return self.run._read({}, record, field)
+
+
+def runs(
+    space: Space,
+    design: Design,
+    current: int,
+    text: Callable[[Any], Any],
+    state: Valuation | None = None,
+    switched_off: frozenset[str] = frozenset(),
+    watch: Watch | None = None,
+) -> Iterator[Outcome]:
+    """Every run of ``text`` by task ``current``: one per sequence of decisions.
+
+    ``watch`` may ask questions about each event as it happens; their answers are in the
+    outcome and do not split the run.
+    """
+    stack: list[tuple[bool, ...]] = [()]
+    while stack:
+        prefix = stack.pop()
+        run = Run(space, design, current, prefix, state, switched_off, watch)
+        outcome = _execute(run, text)
+        for at in range(len(run.decisions) - 1, len(prefix) - 1, -1):
+            done = tuple(d[2] for d in run.decisions[:at])
+            stack.append((*done, False))
+        yield outcome
+
+
+def _execute(run: Run, text: Callable[[Any], Any]) -> Outcome:
+    try:
+        text(run)
+        updates = run.updates()
+    except Disabled:
+        return Outcome(run.decisions, "disabled")
+    except Impossible:
+        return Outcome(run.decisions, "impossible")
+    except Saturated as full:
+        return Outcome(
+            run.decisions, "saturated", saturated=full.sort, findings=run.findings
+        )
+    return Outcome(
+        run.decisions, "done", updates, run.events, run.chosen(), findings=run.findings
+    )
+
+
+def runs_step(
+    space: Space,
+    design: Design,
+    current: int,
+    step: Step,
+    state: Valuation | None = None,
+    switched_off: frozenset[str] = frozenset(),
+    watch: Watch | None = None,
+) -> Iterator[Outcome]:
+    """Every run of a step: its control-state guard, then its text."""
+
+    def guarded(k: Any) -> None:
+        k.require(k.current.ctl.isin(step.at))
+        # Typing: a live task has a group and an mm.
+        if k.current.group == NULL:
+            raise Impossible("a live task without a group")
+        if k.current.mm == NULL:
+            raise Impossible("a task without an mm")
+        step.run(k)
+
+    return runs(space, design, current, guarded, state, switched_off, watch)

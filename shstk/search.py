@@ -1,0 +1,204 @@
+"""Answering a question: explore, find the run behind each violation, refine the slice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from counterexamples.trace import Trace, TraceStep
+from model.designs import Design
+from model.kernel import STEPS
+from shstk.build import CLAIMS, Request, Tables, program
+from shstk.cache import tables as cached_tables
+from shstk.concretize import Concretizer
+from shstk.engine import Engine, Hit, Progress, Result, TrapError
+from shstk.plan import Question, slices
+from shstk.replay import Successor, replay, violation
+from shstk.slices import Slice
+
+
+@dataclass(frozen=True)
+class Site:
+    """A violated conjunct, the step it is violated in, and a shortest run to there."""
+
+    claim: int
+    step: str
+    trace: Trace
+
+
+@dataclass
+class Coverage:
+    """How far one slice was explored."""
+
+    slice: Slice
+    claims: int
+    status: str  # complete, memory, states, interrupted
+    states: int
+    transitions: int
+    depth: int
+    seconds: float
+    peak_bytes: int
+    saturated: bool
+    witnessed: int  # mask
+    not_expanded: int
+
+
+@dataclass
+class Answer:
+    """All that was found out about a question."""
+
+    question: Question
+    coverage: list[Coverage] = field(default_factory=list)
+    sites: list[Site] = field(default_factory=list)
+    refined: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def interrupted(self) -> bool:
+        """The user stopped it."""
+        return any(c.status == "interrupted" for c in self.coverage)
+
+
+class InternalError(RuntimeError):
+    """Two of our own engines disagree, or the text reached an impossible value."""
+
+
+def answer(
+    question: Question, design: Design, progress: Callable[[str], None] | None = None
+) -> Answer:
+    """Explore every slice of a question.
+
+    A violation that no run of the text has is the slice's own: its claims are explored
+    again with more variables, in the end with all.
+    """
+    start = time.perf_counter()
+    out = Answer(question)
+    try:
+        tables = cached_tables(design, question.bound, question.switched_off, progress)
+    except KeyboardInterrupt:
+        nothing = Coverage(Slice(frozenset()), 0, "interrupted", 0, 0, 0, 0.0, 0, False, 0, 0)
+        out.coverage.append(nothing)
+        return out
+    todo = slices(tables, question)
+    while todo:
+        mask, slice_ = todo.pop(0)
+        coverage, sites, spurious = _explore(question, design, tables, mask, slice_, progress)
+        out.coverage.append(coverage)
+        out.sites += sites
+        if spurious:
+            finer = _finer(slice_)
+            names = ", ".join(CLAIMS[b].name for b in _bits(spurious))
+            out.refined.append(f"{names}: {slice_} was too coarse, explored {finer}")
+            todo.append((spurious, finer))
+            coverage.claims &= ~spurious
+        if coverage.status == "interrupted":
+            break
+    out.seconds = time.perf_counter() - start
+    return out
+
+
+def _finer(slice_: Slice) -> Slice:
+    """The next slice to try: one more variable whole, partial merges first."""
+    if not slice_.merged:
+        raise InternalError("a violation of the whole model has no run of the text")
+    order = ["kind", "exit", "off", "locked_shstk", "wrss", "locked_wrss"]
+    return Slice(slice_.merged - {next(n for n in order if n in slice_.merged)})
+
+
+def _bits(mask: int) -> list[int]:
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+
+
+def _explore(
+    question: Question,
+    design: Design,
+    tables: Tables,
+    mask: int,
+    slice_: Slice,
+    progress: Callable[[str], None] | None,
+) -> tuple[Coverage, list[Site], int]:
+    """One exploration: how far it got, the violations that have runs, the mask of the others."""
+    engine = Engine(program(tables, Request(question.families, mask, slice_)))
+
+    def report(p: Progress) -> None:
+        if progress:
+            progress(f"{question.design}: {p.states:,} states, depth {p.depth}")
+
+    result = engine.explore(
+        symmetry=question.symmetry, max_bytes=question.memory, progress=report
+    )
+    if result.trap is not None:
+        raise InternalError(f"{question.design}: an impossible state was reached: {result.trap}")
+    finder = Concretizer(
+        tables.space, design, engine, slice_, question.symmetry, question.switched_off
+    )
+    sites, spurious = _runs(question, design, tables, engine, result, finder)
+    return _coverage(slice_, mask, result), sites, spurious
+
+
+def _runs(
+    question: Question,
+    design: Design,
+    tables: Tables,
+    engine: Engine,
+    result: Result,
+    finder: Concretizer,
+) -> tuple[list[Site], int]:
+    tasks = tables.space.bound.tasks
+    hits = sorted(result.hits.values(), key=lambda h: (engine.depth(h.state), h.state, h.action))
+    sites: list[Site] = []
+    seen: set[tuple[int, str]] = set()
+    found = failed = 0
+    for hit in hits:
+        bit = hit.violation
+        # Of a claim about states only the first state counts: later ones are mostly its heirs.
+        if hit.kind == "state" and (found | failed) >> bit & 1:
+            continue
+        step = STEPS[hit.action // tasks].name
+        if (bit, step) in seen:
+            continue
+        run = _run(finder, hit)
+        if run is None:
+            failed |= 1 << bit
+            continue
+        seen.add((bit, step))
+        found |= 1 << bit
+        trace = violation(
+            tables.space, design, CLAIMS[bit].name, run, question.environment
+        )
+        verdict = replay(trace, design, tables.space)
+        if not verdict:
+            raise InternalError(f"{CLAIMS[bit].name}: the trace does not replay: {verdict.reason}")
+        sites.append(Site(bit, step, trace))
+    return sites, failed & ~found
+
+
+def _run(finder: Concretizer, hit: Hit) -> tuple[TraceStep, ...] | None:
+    name = CLAIMS[hit.violation].name
+
+    def accept(successor: Successor) -> bool:
+        return name in successor.violations
+
+    if hit.kind == "state":
+        return finder.final(hit.state, accept)
+    return finder.run(hit.state, (hit.action, accept))
+
+
+def _coverage(slice_: Slice, mask: int, result: Result) -> Coverage:
+    return Coverage(
+        slice_,
+        mask,
+        result.status,
+        result.states,
+        result.transitions,
+        len(result.levels) - 1,
+        result.seconds,
+        result.peak_bytes,
+        any(result.saturated.get(bit, 0) for bit in range(4)),
+        result.witnessed,
+        result.states - result.expanded,
+    )
+
+
+__all__ = ["Answer", "Coverage", "InternalError", "Site", "TrapError", "answer"]

@@ -1,0 +1,309 @@
+"""Decision tables: a step's runs, folded into one tree of tests, choices and updates.
+
+Trees are interned (equal subtrees are one node), so a tree is a number:
+
+* ``Test(cell, children)``: one child per value of the cell;
+* ``Choice(children)``: every child can happen;
+* ``Leaf``: the step happens, with a parallel update.
+
+``NONE``: the step cannot happen there.  ``TRAP``: no reachable state gets there.
+A tree is extracted for task 0 only: tasks are interchangeable, so exchanging task 0
+and task i in it, numbers and all, is the tree of task i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from model.designs import Design
+from model.kernel import Step
+from model.state import Sort, Task
+from shstk.engine.program import NONE, TRAP
+from shstk.finite import Decision, Finding, Outcome, Source, Watch, runs_step
+from shstk.space import Space
+
+Update = tuple[int, int | None, tuple[int, ...]]  # cell; constant, or table over a source cell
+
+
+@dataclass(frozen=True)
+class Test:
+    """Follow the child of the cell's value."""
+
+    cell: int
+    children: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Follow every child."""
+
+    children: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The step happens.
+
+    ``saturated``: it does not, for want of an object of that sort; or, with REPORT, it
+    is only said what its events violate and bear witness to.
+    """
+
+    action: int
+    updates: tuple[Update, ...] = ()
+    violations: int = 0
+    witnesses: int = 0
+    saturated: int = 0
+
+
+@dataclass(frozen=True)
+class Mask:
+    """End of a predicate's tree: which conjuncts fail and which premises hold."""
+
+    violations: int
+    witnesses: int
+
+
+Node = Test | Choice | Leaf | Mask
+
+REPORT = 1 << 31
+SATURATION_BIT = {sort: 1 << i for i, sort in enumerate(Sort)}
+
+
+class Forest:
+    """All trees of a model, interned."""
+
+    def __init__(self, other: Forest | None = None) -> None:
+        self.nodes: list[Node] = list(other.nodes) if other else []
+        self._number: dict[Node, int] = {node: i for i, node in enumerate(self.nodes)}
+
+    def add(self, node: Node) -> int:
+        """The number of a node; a test or choice without effect is its only child."""
+        if isinstance(node, Test):
+            if len(set(node.children)) == 1:
+                return node.children[0]
+            # TRAP is for states that do not occur: any answer is right there.
+        if isinstance(node, Choice):
+            children = tuple(dict.fromkeys(c for c in node.children if c != NONE))
+            if not children:
+                return NONE
+            if len(children) == 1:
+                return children[0]
+            node = Choice(children)
+        number = self._number.get(node)
+        if number is None:
+            number = self._number[node] = len(self.nodes)
+            self.nodes.append(node)
+        return number
+
+    def rewrite(
+        self,
+        root: int,
+        test: Callable[[Test, tuple[int, ...]], int] | None = None,
+        end: Callable[[Leaf | Mask], int] | None = None,
+        memo: dict[int, int] | None = None,
+    ) -> int:
+        """Rebuild a tree bottom-up, with ``test`` and ``end`` in place of their nodes."""
+        memo = {} if memo is None else memo
+        stack = [root]
+        while stack:
+            at = stack[-1]
+            if at in memo or at < 0:
+                stack.pop()
+                continue
+            node = self.nodes[at]
+            if isinstance(node, (Leaf, Mask)):
+                memo[at] = end(node) if end else at
+                stack.pop()
+                continue
+            todo = [c for c in node.children if c >= 0 and c not in memo]
+            if todo:
+                stack.extend(todo)
+                continue
+            children = tuple(memo[c] if c >= 0 else c for c in node.children)
+            if isinstance(node, Choice):
+                memo[at] = self.add(Choice(children))
+            else:
+                memo[at] = test(node, children) if test else self.add(Test(node.cell, children))
+            stack.pop()
+        return memo[root] if root >= 0 else root
+
+
+@dataclass
+class _Trie:
+    """Decisions of all runs, merged: inner nodes split a source's values by a mask."""
+
+    source: Source | None = None
+    mask: int = 0
+    yes: _Trie | None = None
+    no: _Trie | None = None
+    leaf: int = NONE
+
+
+def fold(
+    space: Space, forest: Forest, outcomes: Iterable[Outcome], leaf: Callable[[Outcome], int]
+) -> int:
+    """The tree of all runs of a text."""
+    return _fold(space, forest, ((o.decisions, leaf(o)) for o in outcomes), {})
+
+
+def _fold(
+    space: Space,
+    forest: Forest,
+    paths: Iterable[tuple[list[Decision], int]],
+    allowed: dict[Source, int],
+) -> int:
+    root = _Trie()
+    for decisions, leaf in paths:
+        at = root
+        for source, mask, answer in decisions:
+            if at.source is None:
+                at.source, at.mask, at.yes, at.no = source, mask, _Trie(), _Trie()
+            assert at.source == source and at.mask == mask, "the text is not deterministic"
+            at = at.yes if answer else at.no  # type: ignore[assignment]
+        at.leaf = leaf
+    return _spread(space, forest, root, allowed)
+
+
+def _spread(space: Space, forest: Forest, trie: _Trie, allowed: dict[Source, int]) -> int:
+    """Turn splits by mask into tests with a child per value."""
+    source = trie.source
+    if source is None:
+        return trie.leaf
+    count = len(space.domains[source.number] if source.kind == "cell" else source.labels)
+    left = allowed.get(source, (1 << count) - 1)
+    targets: dict[int, tuple[_Trie, int]] = {}
+    children: list[_Trie | None] = []
+    for value in range(count):
+        if not left >> value & 1:
+            children.append(None)
+            continue
+        at = trie
+        while at.source == source:
+            at = at.yes if at.mask >> value & 1 else at.no  # type: ignore[assignment]
+        children.append(at)
+        targets[id(at)] = (at, targets.get(id(at), (at, 0))[1] | 1 << value)
+    numbers = {
+        key: _spread(space, forest, at, {**allowed, source: values})
+        for key, (at, values) in targets.items()
+    }
+    folded = tuple(TRAP if c is None else numbers[id(c)] for c in children)
+    if source.kind == "cell":
+        return forest.add(Test(source.number, folded))
+    return forest.add(Choice(tuple(c for c in folded if c != TRAP)))
+
+
+def step_trees(
+    space: Space,
+    forest: Forest,
+    design: Design,
+    step: Step,
+    action: int,
+    watch: Watch,
+    switched_off: frozenset[str] = frozenset(),
+) -> tuple[int, int]:
+    """The tree of a step for task 0, and the tree of what its events report.
+
+    The watch's questions are (violation mask, witness mask), reported where the answer
+    is yes.
+    """
+    ends = {"disabled": NONE, "impossible": TRAP}
+
+    def leaf(outcome: Outcome) -> int:
+        if outcome.status in ends:
+            return ends[outcome.status]
+        if outcome.saturated is not None:
+            return forest.add(Leaf(action, saturated=SATURATION_BIT[outcome.saturated]))
+        updates = tuple(
+            (cell, source, table) for cell, (source, table) in sorted(outcome.updates.items())
+        )
+        return forest.add(Leaf(action, updates))
+
+    def report(outcome: Outcome) -> int:
+        if outcome.status in ends:
+            return ends[outcome.status]
+        return forest.add(Choice(tuple(answer(f) for f in outcome.findings)))
+
+    def answer(finding: Finding) -> int:
+        yes = forest.add(Leaf(action, (), *finding.question, REPORT))  # type: ignore[misc]
+        ends = {True: yes, False: NONE, None: TRAP}
+        paths = ((decisions, ends[said]) for decisions, said in finding.answers)
+        return _fold(space, forest, paths, finding.allowed)
+
+    outcomes = list(runs_step(space, design, 0, step, None, switched_off, watch))
+    return fold(space, forest, outcomes, leaf), fold(space, forest, outcomes, report)
+
+
+def exchange_tasks(space: Space, forest: Forest, root: int, i: int, memo: dict[int, int]) -> int:
+    """The tree with tasks 0 and i exchanged, in cells and in values."""
+    if i == 0:
+        return root
+    tasks = space.bound.tasks
+    cells = list(range(len(space.cells)))
+    for number, cell in enumerate(space.cells):
+        if cell.record is Task and cell.index in ((0,), (i,)):
+            cells[number] = space.number(Task, (i - cell.index[0],), cell.field.name)
+    swaps = [
+        _swap(len(cell.domain), i) if cell.field.sort is Sort.TASK else None
+        for cell in space.cells
+    ]
+
+    def through(cell: int, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Values indexed by a cell's domain, reindexed."""
+        swap = swaps[cell]
+        return tuple(values) if swap is None else tuple(values[s] for s in swap)
+
+    def image(cell: int, value: int) -> int:
+        swap = swaps[cell]
+        return value if swap is None else swap[value]
+
+    def test(node: Test, children: tuple[int, ...]) -> int:
+        return forest.add(Test(cells[node.cell], through(node.cell, children)))
+
+    def end(node: Leaf | Mask) -> int:
+        if isinstance(node, Mask):
+            return forest.add(node)
+        updates: list[Update] = []
+        for cell, source, table in node.updates:
+            values = tuple(image(cell, v) for v in table)
+            if source is not None:
+                values = through(source, values)
+                updates.append((cells[cell], cells[source], values))
+            else:
+                updates.append((cells[cell], None, values))
+        done = tuple(sorted(updates, key=lambda u: u[0]))
+        action = node.action - node.action % tasks + i
+        return forest.add(replace(node, updates=done, action=action))
+
+    return forest.rewrite(root, test, end, memo)
+
+
+def _swap(size: int, i: int) -> list[int]:
+    """Exchange of references to task 0 and task i; index 0 is NULL."""
+    values = list(range(size))
+    values[1], values[i + 1] = values[i + 1], values[1]
+    return values
+
+
+def apply(forest: Forest, root: int, valuation: Sequence[int]) -> list[tuple[Leaf, list[int]]]:
+    """All leaves a valuation reaches, with the successor each gives (not for the search)."""
+    out: list[tuple[Leaf, list[int]]] = []
+    stack = [root]
+    while stack:
+        at = stack.pop()
+        if at == TRAP:
+            raise AssertionError("a state that the text calls impossible")
+        if at < 0:
+            continue
+        node = forest.nodes[at]
+        if isinstance(node, Test):
+            stack.append(node.children[valuation[node.cell]])
+        elif isinstance(node, Choice):
+            stack.extend(reversed(node.children))
+        elif isinstance(node, Leaf):
+            after = list(valuation)
+            for cell, source, table in node.updates:
+                after[cell] = table[0 if source is None else valuation[source]]
+            out.append((node, after))
+    return out
