@@ -11,6 +11,7 @@ from model.designs import Design
 from model.events import Event
 from model.kernel import FAMILIES, STEPS, Environment, Step
 from model.state import Ctl, Task
+from model.world import Cond
 from properties import PROPERTIES, Conjunct, EventConjunct, Property, StateConjunct, TaskConjunct
 from properties.vocabulary import Claim
 from shstk.engine import program as engine
@@ -117,17 +118,26 @@ def _watch(reads: list[set[str]]) -> Watch:
         for bit, claim in enumerate(CLAIMS):
             c = claim.conjunct
             if isinstance(c, EventConjunct) and isinstance(event, c.event):
-                out.append(((1 << bit, 0), partial(_asked, run, reads[bit], c.holds, event, False)))
-                out.append(((0, 1 << bit), partial(_asked, run, reads[bit], c.premise, event, True)))
+                holds = partial(c.holds, run, event)
+                # Small questions instead of a large one: the answers of a disjunction
+                # taken apart are a sum, not a product.
+                for part in run.counterparts(holds):
+                    out.append(((1 << bit, 0), partial(_asked, run, reads[bit], part, True)))
+                if not out or out[-1][0] != (1 << bit, 0):
+                    out.append(((1 << bit, 0), partial(_asked, run, reads[bit], holds, False)))
+                premise = partial(c.premise, run, event)
+                out.append(((0, 1 << bit), partial(_asked, run, reads[bit], premise, True)))
         return out
 
     return questions
 
 
-def _asked(run: Run, reads: set[str], claim: Claim, event: Event, wanted: bool) -> bool:
+def _asked(
+    run: Run, reads: set[str], claim: Cond | Callable[[], Cond | bool], wanted: bool
+) -> bool:
     """Evaluate a claim about an event and note what it reads."""
     run.read_fields = reads
-    answer = bool(claim(run, event)) == wanted
+    answer = bool(claim if isinstance(claim, Cond) else claim()) == wanted
     run.read_fields = None
     return answer
 

@@ -7,7 +7,6 @@ switched-off families.  Whatever cannot be read back exactly is extracted again.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import pickle
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from model.designs import Design
 from shstk.build import Tables, extract
+from shstk.loader import design_files
 from shstk.space import Bound, Space
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,12 +26,6 @@ def directory() -> Path:
     """Where tables are kept: ``$XDG_CACHE_HOME/shstk``."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "shstk"
-
-
-def design_files(design: Design) -> list[Path]:
-    """The sources of a design's class and of those it builds on."""
-    found = (inspect.getsourcefile(c) for c in type(design).__mro__ if c is not object)
-    return [Path(f) for f in found if f]
 
 
 def key(design: Design, bound: Bound, switched_off: frozenset[str]) -> str:

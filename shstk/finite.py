@@ -10,6 +10,7 @@ and by the oracle in the tests.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -55,14 +56,35 @@ class Impossible(Exception):
     """The path dereferences NULL: no reachable state may take it."""
 
 
-@dataclass(frozen=True)
 class Source:
-    """Where a value comes from: a state cell, or an input by its place in the run."""
+    """Where a value comes from: a state cell, or an input by its place in the run.
 
-    kind: str  # "cell" or "input"
-    number: int
-    name: str = field(default="", compare=False)
-    labels: tuple[object, ...] = field(default=(), compare=False)
+    Interned by ``cell_source`` and ``input_source``, so that the same source is the same
+    object in every run; extraction compares and hashes little else.
+    """
+
+    __slots__ = ("kind", "number", "labels")
+
+    def __init__(self, kind: str, number: int, labels: tuple[object, ...]) -> None:
+        self.kind = kind  # "cell" or "input"
+        self.number = number
+        self.labels = labels
+
+
+@functools.cache
+def cell_source(number: int) -> Source:
+    """The source of a state cell."""
+    return Source("cell", number, ())
+
+
+_INPUTS: dict[tuple[int, tuple[object, ...]], Source] = {}
+
+
+def input_source(number: int, labels: tuple[object, ...]) -> Source:
+    """The source of a run's ``number``-th input, with its possible values."""
+    # True and 1 are equal, and so are tuples of them; their types tell them apart.
+    key = (number, tuple((type(v), v) for v in labels))
+    return _INPUTS.setdefault(key, Source("input", number, labels))
 
 
 Values = tuple[Source | None, tuple[Any, ...]]
@@ -70,11 +92,22 @@ Decision = tuple[Source, int, bool]  # source, mask of domain indices, outcome
 
 
 class FiniteCond(Cond):
-    """A condition; evaluated, and so decided, only when asked for."""
+    """A condition; evaluated, and so decided, only when asked for.
 
-    def __init__(self, run: Run, evaluate: Callable[[], bool]) -> None:
+    ``any_of``: it is the disjunction of these; ``none_of``: the negation of that.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        evaluate: Callable[[], bool],
+        any_of: Sequence[Cond] = (),
+        none_of: Sequence[Cond] = (),
+    ) -> None:
         self.run = run
         self.evaluate = evaluate
+        self.any_of = any_of
+        self.none_of = none_of
 
     def __bool__(self) -> bool:
         return self.evaluate()
@@ -86,7 +119,7 @@ class FiniteCond(Cond):
         return FiniteCond(self.run, lambda: self.evaluate() or bool(other))
 
     def __invert__(self) -> Cond:
-        return FiniteCond(self.run, lambda: not self.evaluate())
+        return FiniteCond(self.run, lambda: not self.evaluate(), (), self.any_of)
 
 
 class FiniteTerm(Term):
@@ -129,6 +162,22 @@ class FiniteTerm(Term):
                 mask |= 1 << i
         return self.run.decide(source, mask)
 
+    def equals(self, value: object) -> bool:
+        """Decide whether it is this value."""
+        source, values = self.resolve()
+        if source is None:
+            return bool(values[0] is value or values[0] == value)
+        masks = self.run.space.masks
+        key = (id(values), value)
+        # Domains live as long as the space, so their identity is a safe key.
+        if source.kind != "cell" or values is not self.run.space.domains[source.number]:
+            return self.is_in(lambda v: v is value or v == value)
+        mask = masks.get(key)
+        if mask is None:
+            mask = sum(1 << i for i, v in enumerate(values) if v is value or v == value)
+            masks[key] = mask
+        return self.run.decide(source, mask)
+
     def force(self) -> Any:
         """The value itself, deciding between all that are possible."""
         source, values = self.resolve()
@@ -136,7 +185,7 @@ class FiniteTerm(Term):
             return values[0]
         allowed = self.run.allowed(source)
         for i, value in enumerate(values):
-            if allowed >> i & 1 and self.is_in(lambda v, w=value: v is w or v == w):
+            if allowed >> i & 1 and self.equals(value):
                 return value
         raise AssertionError("a source without values")
 
@@ -166,6 +215,8 @@ class FiniteTerm(Term):
     def __eq__(self, other: object) -> Cond:  # type: ignore[override]
         if isinstance(other, Record):
             other = other.index[0]
+        if not isinstance(other, FiniteTerm):
+            return FiniteCond(self.run, lambda: self.equals(other))
         equal = self._compare(other, lambda a, b: a is b or a == b)
         if isinstance(other, FiniteTerm):
             right = other
@@ -288,7 +339,7 @@ class Run:
         if known is not None:
             return known
         if source.kind == "cell":
-            return (1 << len(self.space.domains[source.number])) - 1
+            return self.space.full[source.number]
         return (1 << len(source.labels)) - 1
 
     def decide(self, source: Source, mask: int) -> bool:
@@ -323,7 +374,7 @@ class Run:
         domain = self.space.domains[cell]
         if self.state is not None:
             return self.const(domain[self.state[cell]])
-        return FiniteTerm(self, (Source("cell", cell), domain))
+        return FiniteTerm(self, (cell_source(cell), domain))
 
     def read(self, record: Record, field: Field[Any]) -> object:
         """The value now; found out later when the record itself is not known yet."""
@@ -359,7 +410,7 @@ class Run:
     # -- quantifiers -------------------------------------------------------------
     def _exists(self, sort: Sort, predicate: Callable[[Any], Cond]) -> Cond:
         conditions = [predicate(o) for o in self._objects[sort]]
-        return FiniteCond(self, lambda: any(bool(c) for c in conditions))
+        return FiniteCond(self, lambda: any(bool(c) for c in conditions), conditions)
 
     def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
         return self._exists(Sort.TASK, predicate)
@@ -376,7 +427,7 @@ class Run:
             raise Disabled
 
     def choose(self, name: str, values: Sequence[object]) -> FiniteTerm:
-        source = Source("input", len(self.inputs), name, tuple(values))
+        source = input_source(len(self.inputs), tuple(values))
         self.inputs.append((name, source))
         return FiniteTerm(self, (source, tuple(values)))
 
@@ -470,6 +521,22 @@ class Run:
                 allowed = dict(self.restricted)
                 self.findings.append(Finding(question, self._every_answer(evaluate), allowed))
 
+    def counterparts(self, claim: Callable[[], Cond | bool]) -> Sequence[Cond]:
+        """Conditions each of which makes the claim false, or none where it is no negated
+        disjunction that can be written down without a decision."""
+        count, restricted = len(self.decisions), self.restricted
+        self.asking, self.restricted = True, dict(restricted)
+        try:
+            condition = claim()
+        except Impossible:
+            condition = True
+        self.asking, self.restricted = False, restricted
+        decided = len(self.decisions) > count
+        del self.decisions[count:]
+        if decided or not isinstance(condition, FiniteCond):
+            return ()
+        return condition.none_of
+
     def _every_answer(self, evaluate: Callable[[], bool]) -> Answers:
         """Evaluate a condition for every decision it can take, without splitting the run."""
         outer, restricted, prefix = tuple(d[2] for d in self.decisions), self.restricted, self.prefix
@@ -536,7 +603,9 @@ class _Before:
         self.run = run
 
     def read(self, record: Record, field: Field[Any]) -> object:
-        return self.run._read({}, record, field)
+        value = self.run._read({}, record, field)
+        # What a reference leads to is looked at as it was before the step, too.
+        return type(value)(cast(Any, self), *value.index) if isinstance(value, Record) else value
 
 
 def runs(

@@ -12,6 +12,8 @@ are those of an exploration without symmetry and without pruning, one for one:
 * updates are sequences of assignments; where they need temporaries these are hidden, so
   not part of the state;
 * what cannot give a new state is left out: saturated leaves, and updates without effect;
+* variables that nothing reads are tested for values that they cannot have, as Spin leaves
+  out of the state what is only written;
 * a TRAP, in a tree or in an update's table, is a failed assertion.
 
 State predicates are left out, and transitions with the same effect are one: only numbers
@@ -32,7 +34,7 @@ from typing import Final
 from shstk.engine.program import LEAF, TEST, TRAP, Leaf, Program
 
 #: Subtrees with this many effects become options of options.
-_LARGE: Final = 8
+_LARGE: Final = 4
 _INDENT: Final = "   "
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -92,18 +94,24 @@ class _Model:
 
     def text(self, header: str) -> str:
         """The whole model."""
+        variables = list(zip(self.names, self.sizes, strict=True))
         options = self._initial_options()
         for root in self.program.roots:
             options += _options(self._effects(root, {}), inside=False)
+        code = re.sub(r"/\*.*?\*/", "", "\n".join(options))
+        read = set(re.findall(r"\b(\w+)\b(?! = )", code))
+        unread = [f"{name} > {max(1, size)}" for name, size in variables if name not in read]
+        if unread or not options:
+            options.append(f":: d_step {{ {_any(unread or ['false'])} -> assert(false) }}")
         lines = [f"/* {line} */" for line in header.replace("*/", "* /").splitlines()]
         lines.append("")
         first = self.program.initial[0]
-        for name, size, value in zip(self.names, self.sizes, first, strict=True):
+        for (name, size), value in zip(variables, first, strict=True):
             lines.append(f"{_type(size)} {name} = {value};")
         kind = _type(max((3, *self.sizes)))
         lines += [f"hidden {kind} saved{i};" for i in range(self.temporaries)]
         lines += ["", "init {", "end:", f"{_INDENT}do"]
-        for option in options or [":: d_step { false -> skip }"]:
+        for option in options:
             lines += [_INDENT + line for line in option.splitlines()]
         lines += [f"{_INDENT}od", "}", ""]
         return "\n".join(lines)

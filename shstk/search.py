@@ -119,7 +119,8 @@ def _explore(
     progress: Callable[[str], None] | None,
 ) -> tuple[Coverage, list[Site], int]:
     """One exploration: how far it got, the violations that have runs, the mask of the others."""
-    engine = Engine(program(tables, Request(question.families, mask, slice_)))
+    request = Request(question.families, mask, slice_)
+    engine = Engine(program(tables, request))
 
     def report(p: Progress) -> None:
         if progress:
@@ -134,7 +135,43 @@ def _explore(
         tables.space, design, engine, slice_, question.symmetry, question.switched_off
     )
     sites, spurious = _runs(question, design, tables, engine, result, finder)
+    if any(_soiled(site.trace) for site in sites):
+        sites = _cleaner(question, design, tables, engine, slice_, sites)
     return _coverage(slice_, mask, result), sites, spurious
+
+
+def _soiled(trace: Trace) -> bool:
+    """Does the run pass through a violation before its last step?"""
+    return any(step.violations for step in trace.steps[:-1])
+
+
+def _cleaner(
+    question: Question,
+    design: Design,
+    tables: Tables,
+    engine: Engine,
+    slice_: Slice,
+    sites: list[Site],
+) -> list[Site]:
+    """Where there is a run without an earlier violation, that one, if longer.
+
+    Violations that a clone's arguments decide (sizes) are not counted as earlier ones.
+    """
+    earlier = sum(1 << b for b, c in enumerate(CLAIMS) if not c.property.id.startswith("size-"))
+    result = engine.explore(
+        symmetry=question.symmetry, max_bytes=question.memory, prune=True, prune_mask=earlier
+    )
+    finder = Concretizer(
+        tables.space, design, engine, slice_, question.symmetry, question.switched_off
+    )
+    clean = {
+        (s.claim, s.step): s
+        for s in _runs(question, design, tables, engine, result, finder)[0]
+        if not _soiled(s.trace)
+    }
+    out = [clean.get((s.claim, s.step), s) if _soiled(s.trace) else s for s in sites]
+    known = {(s.claim, s.step) for s in out}
+    return out + [s for key, s in clean.items() if key not in known]
 
 
 def _runs(

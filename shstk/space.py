@@ -77,6 +77,8 @@ class Space:
             for addr in range(bound.stacks):
                 self._add(Mapping, (mm, addr))
         self.domains = [cell.domain for cell in self.cells]
+        self.full = [(1 << len(domain)) - 1 for domain in self.domains]
+        self.masks: dict[tuple[int, object], int] = {}  # of values in domains, kept by worlds
 
     def domain(self, field: Field[Any]) -> tuple[object, ...]:
         """The values of a field under this bound, initial value first."""

@@ -30,6 +30,8 @@ typedef int32_t i32;
 #define MAX_REFS 64
 #define VIOLATIONS 64
 #define SATURATIONS 32
+/* A leaf that only reports what a step violates; its bit in saturated[]. */
+#define REPORT (1u << 31)
 
 /* Children of a node: offsets, these two, or LAST_END - number of a leaf. */
 #define CHILD_TRAP (-2)
@@ -164,6 +166,8 @@ struct engine {
 	size_t scratch;
 	struct hit *hits, *witness;
 	u64 *seen, *recent;
+	/* Per action, the last state (plus one) in which it is pruned away. */
+	u32 *muted;
 	i32 *stack;
 	u32 *fired;
 	struct batch batch;
@@ -1000,6 +1004,8 @@ static enum status fire_marked(struct engine *e, u32 state, u32 leaf, bool *drop
 	}
 	for (u32 full = e->t.saturated[leaf]; full; full &= full - 1)
 		e->r.saturated[__builtin_ctz(full)]++;
+	if (e->t.saturated[leaf] & REPORT && mask[0] & e->o.prune_mask)
+		e->muted[action] = state + 1;
 	*drop = e->t.saturated[leaf] != 0;
 	if (!*drop && mask[0] & e->o.prune_mask) {
 		e->r.pruned++;
@@ -1044,6 +1050,10 @@ static always_inline enum status fire(struct engine *e, u32 state, const u64 *s,
 
 		if (status != RUNNING || drop)
 			return status;
+	}
+	if (e->o.prune_mask && e->muted[e->t.action[leaf]] == state + 1) {
+		e->r.pruned++;
+		return RUNNING;
 	}
 	to = b->words + b->n * w;
 	if (!apply(e, row, s, to, w))
@@ -1189,10 +1199,11 @@ EXPORT struct engine *shstk_new(const struct tables *t)
 	e->hits = scratch(e, (t->n_actions + 1ull) * VIOLATIONS, sizeof(*e->hits));
 	e->witness = scratch(e, VIOLATIONS, sizeof(*e->witness));
 	e->seen = scratch(e, t->n_actions + 1ull, sizeof(*e->seen));
+	e->muted = scratch(e, t->n_actions + 1ull, sizeof(*e->muted));
 	e->recent = scratch(e, (u64)RECENT * t->words, sizeof(*e->recent));
 	e->stack = scratch(e, t->stack + 1ull, sizeof(*e->stack));
 	e->fired = scratch(e, t->fan + 1ull, sizeof(*e->fired));
-	if (!e->hits || !e->witness || !e->seen || !e->recent || !e->stack ||
+	if (!e->hits || !e->witness || !e->seen || !e->muted || !e->recent || !e->stack ||
 	    !e->fired) {
 		shstk_free(e);
 		return NULL;
@@ -1214,6 +1225,7 @@ static void forget(struct engine *e)
 	memset(e->hits, 0, (e->t.n_actions + 1ull) * VIOLATIONS * sizeof(*e->hits));
 	memset(e->witness, 0, VIOLATIONS * sizeof(*e->witness));
 	memset(e->seen, 0, (e->t.n_actions + 1ull) * sizeof(*e->seen));
+	memset(e->muted, 0, (e->t.n_actions + 1ull) * sizeof(*e->muted));
 	e->r.bytes = e->r.peak = e->scratch;
 }
 
@@ -1229,6 +1241,7 @@ EXPORT void shstk_free(struct engine *e)
 	free(e->hits);
 	free(e->witness);
 	free(e->seen);
+	free(e->muted);
 	free(e->recent);
 	free(e->stack);
 	free(e->fired);

@@ -246,7 +246,9 @@ class Leaf:
 
     ``moves`` are (dst, src, table), meaning new[dst] = tables[table][old[src]];
     ``consts`` are (dst, value).  A leaf that is ``saturated`` has no successor:
-    each bit names a bound that was full.  Its predicates still count.
+    each bit names a bound that was full.  Its predicates still count.  With bit 31,
+    the leaf only reports: where its violation is pruned, the same action's other leaves,
+    in later roots, are pruned in that state.
     """
 
     action: int

@@ -1,0 +1,184 @@
+"""The command line: arguments, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from shstk import commands
+from shstk.commands import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _bounds(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "bound", "without any of these, several bounds that finish in seconds are used"
+    )
+    group.add_argument("--tasks", type=_number, metavar="N", help="how many tasks (1 to 8)")
+    group.add_argument("--mms", type=_number, metavar="M", help="how many mms (1 to 8)")
+    group.add_argument(
+        "--stacks", type=_number, metavar="K", help="how many addresses in each mm (1 to 8)"
+    )
+
+
+def _environment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="EVENT",
+        help="switch an event family off (may be repeated; `shstk events` lists them)",
+    )
+    parser.add_argument(
+        "--pivot", action="store_true", help="also with user contexts moving between stacks"
+    )
+    parser.add_argument(
+        "--hostile", action="store_true", help="also with munmap, mremap, mseal of shadow stacks"
+    )
+
+
+def _memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="bytes for the states of one exploration, with K, M or G (default: 40%% of what "
+        "is free, shared by the cores); there it stops and says how far it got",
+    )
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="shstk",
+        description="How Linux allocates, shares and frees user shadow stacks: check a design.",
+    )
+    sub = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, help_ in (
+        ("designs", "the designs there are"),
+        ("properties", "the properties there are"),
+        ("events", "the event families that --without takes"),
+    ):
+        listing = sub.add_parser(name, help=help_, description=help_)
+        listing.add_argument("--format", choices=("text", "json"), default="text")
+
+    check = sub.add_parser(
+        "check",
+        help="explore designs and say which properties hold",
+        description="Explore designs exhaustively up to a bound. Exit status 0: nothing is "
+        "violated (with --expect: the verdicts are the expected ones); 1: otherwise.",
+    )
+    check.add_argument("designs", nargs="*", metavar="DESIGN", help="a name or a Python file")
+    _bounds(check)
+    check.add_argument(
+        "--property", action="append", default=[], metavar="ID", help="only this property"
+    )
+    _environment(check)
+    check.add_argument(
+        "--bounded", action="store_true", help="accepted; verdicts are bounded in this version"
+    )
+    check.add_argument(
+        "--expect",
+        metavar="FILE",
+        help='JSON {"DESIGN": {"PROPERTY": "STATUS"}}, compared in the ordinary environment',
+    )
+    check.add_argument("--format", choices=("text", "json"), default="text")
+    check.add_argument("--out", metavar="DIR", help="write every trace there, as ITF")
+    _memory(check)
+
+    trace = sub.add_parser(
+        "trace",
+        help="print a shortest counterexample",
+        description="Print a shortest run that violates the property; exit status 1 if "
+        "there is none up to the bound.",
+    )
+    trace.add_argument("design", metavar="DESIGN")
+    trace.add_argument("property", metavar="PROPERTY")
+    trace.add_argument(
+        "--at", metavar="STEP", help="violated in this step (as `check` lists them)"
+    )
+    trace.add_argument("--format", choices=("text", "itf", "mermaid"), default="text")
+    _bounds(trace)
+    _environment(trace)
+    _memory(trace)
+
+    explore = sub.add_parser(
+        "explore",
+        help="count the reachable states",
+        description="Explore all variables (or a slice) and count states and transitions.",
+    )
+    explore.add_argument("design", metavar="DESIGN")
+    _bounds(explore)
+    _environment(explore)
+    explore.add_argument(
+        "--slice",
+        action="store_true",
+        help="leave out the details (locks, WRSS, offsets), as check does for most properties",
+    )
+    explore.add_argument("--no-symmetry", action="store_true", help="every state by itself")
+    explore.add_argument(
+        "--graph", metavar="FILE", help="write the reachable graph (.graphml or .dot)"
+    )
+    explore.add_argument("--format", choices=("text", "json"), default="text")
+    _memory(explore)
+
+    export = sub.add_parser(
+        "export",
+        help="write the model for another checker",
+        description="Write the decision tables as a Promela model on standard output.",
+    )
+    export.add_argument("design", metavar="DESIGN")
+    export.add_argument("--to", choices=("promela",), required=True)
+    _bounds(export)
+    _environment(export)
+    export.add_argument("--slice", action="store_true", help="leave out the details")
+
+    replay = sub.add_parser(
+        "replay",
+        help="execute a trace again",
+        description="Execute every step of a trace again and judge its last. Exit status 0: "
+        "it replays and the violation shows; 1: it does not.",
+    )
+    replay.add_argument("file", metavar="FILE.itf.json")
+    replay.add_argument("--design", metavar="DESIGN", help="on another design than the trace's")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 2 where the user asked for something that cannot be."""
+    try:
+        arguments = parser().parse_args(argv)
+        if arguments.command is None:
+            parser().print_help()
+            return 0
+        status = commands.COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"shstk: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("shstk: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,391 @@
+"""What each subcommand does."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from counterexamples import itf
+from counterexamples.render import render_mermaid, render_text
+from counterexamples.trace import Trace
+from model.designs import DESIGNS, Design
+from model.kernel import FAMILIES
+from properties import PROPERTIES
+from shstk import plan, report
+from shstk.build import Request, program
+from shstk.cache import tables as cached_tables
+from shstk.engine import Engine, Progress, Result
+from shstk.graph import reachable, write_dot, write_graphml
+from shstk.lasso import liveness_verdicts
+from shstk.loader import DesignError, load_design
+from shstk.plan import Question
+from shstk.pool import Meter, run
+from shstk.promela import to_promela
+from shstk.replay import replay
+from shstk.search import Answer, answer
+from shstk.slices import MERGES, WHOLE, Slice
+from shstk.space import Bound, Space
+from shstk.verdicts import VIOLATED, Report, combine, preference
+
+DEFAULT_EXPLORE = Bound(2, 2, 1)
+
+
+class UserError(Exception):
+    """What was asked for cannot be; the message says what would be right."""
+
+
+# -- arguments ---------------------------------------------------------------------
+
+
+def _design(name: str) -> Design:
+    try:
+        return load_design(name)
+    except DesignError as error:
+        raise UserError(str(error)) from None
+
+
+def _known(name: str, names: Iterable[str], what: str, where: str) -> str:
+    names = list(names)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"there is no {what} {name!r}{hint} (`shstk {where}` lists them)")
+    return name
+
+
+def _without(arguments: argparse.Namespace) -> frozenset[str]:
+    names = [n for given in arguments.without for n in given.split(",") if n]
+    for name in names:
+        _known(name, FAMILIES, "event family", "events")
+        if name == "kernel":
+            raise UserError("the family 'kernel' is the kernel itself and cannot be switched off")
+    return frozenset(names)
+
+
+def _bound(arguments: argparse.Namespace, default: Bound | None = None) -> Bound | None:
+    given = (arguments.tasks, arguments.mms, arguments.stacks)
+    if given == (None, None, None):
+        return default
+    tasks, mms, stacks = (v if v is not None else 2 for v in given)
+    try:
+        return Bound(tasks, mms, stacks)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    if arguments.memory is None:
+        pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return int(pages * 0.4 / max(1, len(os.sched_getaffinity(0))))
+    match = re.fullmatch(r"(\d{1,15})([KMG]?)", arguments.memory)
+    if not match or int(match[1]) == 0:
+        raise UserError(f"--memory {arguments.memory!r}: a number of bytes, or one with K, M or G")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
+
+
+# -- listings ------------------------------------------------------------------------
+
+
+def _list(rows: list[dict[str, str]], arguments: argparse.Namespace) -> int:
+    if arguments.format == "json":
+        print(json.dumps(rows, indent=2))
+        return 0
+    keys = list(rows[0])
+    widths = [max(len(row[key]) for row in rows) for key in keys]
+    for row in rows:
+        line = "  ".join(f"{row[k]:<{w}}" for k, w in zip(keys, widths, strict=True))
+        print(line.rstrip())
+    return 0
+
+
+def designs(arguments: argparse.Namespace) -> int:
+    """The designs there are."""
+    rows = [{"design": d.name, "title": d.title, "cite": d.cite} for d in DESIGNS.values()]
+    return _list(rows, arguments)
+
+
+def properties(arguments: argparse.Namespace) -> int:
+    """The properties there are."""
+    rows = [
+        {"property": p.id, "kind": p.kind, "claim": p.claim, "source": p.source}
+        for p in PROPERTIES.values()
+    ]
+    if arguments.format == "text":
+        rows = [{k: r[k] for k in ("property", "kind", "claim")} for r in rows]
+    return _list(rows, arguments)
+
+
+def events(arguments: argparse.Namespace) -> int:
+    """The event families there are."""
+    rows = [
+        {"event": f.name, "environment": f.environment.value, "meaning": f.meaning}
+        for f in FAMILIES.values()
+    ]
+    return _list(rows, arguments)
+
+
+# -- check ---------------------------------------------------------------------------
+
+
+def _answer(argument: tuple[Question, Design], tell: Callable[[str], None]) -> Answer:
+    return answer(argument[0], argument[1], tell)
+
+
+def _reports(
+    arguments: argparse.Namespace, chosen: list[Design], wanted: frozenset[str]
+) -> tuple[list[Report], bool]:
+    bound, without = _bound(arguments), _without(arguments)
+    questions = [
+        (question, design)
+        for design in chosen
+        for question in plan.questions(
+            design.name,
+            bound,
+            arguments.pivot,
+            arguments.hostile,
+            without,
+            wanted,
+            _memory(arguments),
+        )
+    ]
+    meter = Meter()
+    # The long ones first, so that the cores finish together.
+    order = sorted(
+        range(len(questions)),
+        key=lambda n: -questions[n][0].bound.tasks * len(questions[n][0].families),
+    )
+    done, interrupted = run(_answer, [questions[n] for n in order], meter)
+    by_question = {a.question: a for a in done}
+    answers = [by_question[q] for q, _ in questions if q in by_question]
+    reports = combine(answers, wanted)
+    if not interrupted:
+        liveness_verdicts(reports, chosen, without, wanted, meter)
+    return reports, interrupted or any(a.interrupted for a in answers)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Explore designs and say which properties hold."""
+    chosen = [_design(name) for name in arguments.designs] or list(DESIGNS.values())
+    wanted = frozenset(
+        _known(name, PROPERTIES, "property", "properties") for name in arguments.property
+    )
+    expected = _expected(arguments.expect)
+    out = _directory(arguments.out)
+    reports, interrupted = _reports(arguments, chosen, wanted)
+    files = _write(reports, out)
+    if arguments.format == "json":
+        print(report.as_json(reports, files))
+    else:
+        print(report.text(reports, {d.name: d for d in chosen}))
+    if interrupted:
+        print("shstk: interrupted; what is above was found until then", file=sys.stderr)
+        return 130
+    if expected is not None:
+        return _compare(reports, expected)
+    return 1 if any(r.violated for r in reports) else 0
+
+
+def _expected(name: str | None) -> dict[str, dict[str, str]] | None:
+    if name is None:
+        return None
+    try:
+        data = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--expect {name}: {error}") from None
+    right = isinstance(data, dict) and all(
+        isinstance(v, dict) and all(isinstance(s, str) for s in v.values()) for v in data.values()
+    )
+    if not right:
+        raise UserError(f'--expect {name}: expected {{"DESIGN": {{"PROPERTY": "STATUS"}}}}')
+    return data  # type: ignore[no-any-return]
+
+
+def _compare(reports: list[Report], expected: dict[str, dict[str, str]]) -> int:
+    """Print each difference from the expected verdicts; 1 if there is one."""
+    found = {
+        r.design: {v.property.id: v.status for v in r.verdicts}
+        for r in reports
+        if r.environment == "ordinary"
+    }
+    different = 0
+    for design, verdicts in expected.items():
+        for prop, status in verdicts.items():
+            now = found.get(design, {}).get(prop, "not checked")
+            if now != status:
+                different += 1
+                print(f"shstk: {design} {prop}: expected {status}, found {now}", file=sys.stderr)
+    return 1 if different else 0
+
+
+def _directory(name: str | None) -> Path | None:
+    if name is None:
+        return None
+    path = Path(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {name}: {error.strerror}; name a directory") from None
+    return path
+
+
+def _write(reports: list[Report], out: Path | None) -> dict[int, str]:
+    """Write every trace; their names by the trace's id()."""
+    files: dict[int, str] = {}
+    if out is None:
+        return files
+    for each in reports:
+        for verdict in each.violated:
+            traces = [s.trace for s in verdict.sites] or [verdict.trace]
+            for trace in traces:
+                if trace is None:
+                    continue
+                step = trace.steps[-1].step
+                environment = each.environment.replace("ordinary+", "")
+                name = f"{trace.design}-{trace.property}-{trace.conjunct}-{step}-{environment}"
+                path = out / f"{name}.itf.json"
+                itf.write(trace, path)
+                files[id(trace)] = str(path)
+    return files
+
+
+# -- single questions -----------------------------------------------------------------
+
+
+def trace(arguments: argparse.Namespace) -> int:
+    """Print a shortest counterexample."""
+    design = _design(arguments.design)
+    prop = _known(arguments.property, PROPERTIES, "property", "properties")
+    reports, _ = _reports(arguments, [design], frozenset({prop}))
+    sites = [s for r in reports for v in r.verdicts if v.status == VIOLATED for s in v.sites]
+    steps = sorted({s.step for s in sites})
+    if arguments.at is not None:
+        sites = [s for s in sites if s.step == arguments.at]
+        if steps and not sites:
+            raise UserError(f"--at {arguments.at}: {prop} is violated in {', '.join(steps)}")
+    traces = [s.trace for s in sorted(sites, key=preference)]
+    traces += [
+        v.trace for r in reports for v in r.violated if v.trace is not None and not v.sites
+    ]
+    if not traces:
+        print(f"shstk: no violation of {prop} by {design.name} up to the bound", file=sys.stderr)
+        return 1
+    _show(traces[0], design, arguments.format)
+    return 0
+
+
+def _show(found: Trace, design: Design, form: str) -> None:
+    if form == "itf":
+        sys.stdout.write(itf.dumps(found))
+    elif form == "mermaid":
+        print(render_mermaid(found))
+    else:
+        print(render_text(found, design))
+
+
+def _request(arguments: argparse.Namespace) -> tuple[Request, frozenset[str]]:
+    environment = "ordinary" + "+pivot" * arguments.pivot + "+hostile" * arguments.hostile
+    without = _without(arguments)
+    families = Question("", environment, DEFAULT_EXPLORE, without).families
+    slice_ = Slice(frozenset(MERGES)) if arguments.slice else WHOLE
+    # No claims: a slice can hide what they read, and counting needs none.
+    return Request(families, 0, slice_), without
+
+
+def explore(arguments: argparse.Namespace) -> int:
+    """Count the reachable states."""
+    design = _design(arguments.design)
+    bound = _bound(arguments, DEFAULT_EXPLORE)
+    assert bound is not None
+    if arguments.graph and not arguments.graph.endswith((".graphml", ".dot")):
+        raise UserError(f"--graph {arguments.graph}: the name ends in .graphml or .dot")
+    request, without = _request(arguments)
+    meter = Meter()
+    tables = cached_tables(design, bound, without, meter.show)
+    engine = Engine(program(tables, request))
+
+    def progress(p: Progress) -> None:
+        meter.show(f"{design.name}: {p.states:,} states, depth {p.depth}")
+
+    result = engine.explore(
+        symmetry=not arguments.no_symmetry, max_bytes=_memory(arguments), progress=progress
+    )
+    meter.clear()
+    row = {
+        "states": result.states,
+        "transitions": result.transitions,
+        "depth": len(result.levels) - 1,
+        "seconds": round(result.seconds, 3),
+        "peak_bytes": result.peak_bytes,
+    }
+    if arguments.graph:
+        _graph(engine, result, tables.space, request.slice, Path(arguments.graph))
+    if arguments.format == "json":
+        print(json.dumps({**row, "status": result.status}))
+    else:
+        print(f"{design.name}: {report.bound_text(bound)}; {request.slice}")
+        for key, value in row.items():
+            print(f"  {key:<12} {value:,}")
+    if not result.complete:
+        print(f"shstk: stopped: {result.status}; the counts are what was found", file=sys.stderr)
+        return 130 if result.status == "interrupted" else 1
+    return 0
+
+
+def _graph(engine: Engine, result: Result, space: Space, slice_: Slice, path: Path) -> None:
+    try:
+        graph = reachable(engine, result, space, slice_)
+        (write_dot if path.suffix == ".dot" else write_graphml)(graph, path)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(f"--graph {path}: {error.strerror}") from None
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write the model for another checker."""
+    design = _design(arguments.design)
+    bound = _bound(arguments, Bound(2, 1, 1))
+    assert bound is not None
+    request, without = _request(arguments)
+    tables = cached_tables(design, bound, without, Meter().show)
+    names = [cell.name for cell in tables.space.cells]
+    header = f"{design.name}: {design.title}; {report.bound_text(bound)}; {request.slice}"
+    sys.stdout.write(to_promela(program(tables, request), names, header))
+    return 0
+
+
+def replay_file(arguments: argparse.Namespace) -> int:
+    """Execute a trace again."""
+    try:
+        found = itf.read(Path(arguments.file))
+    except itf.ItfError as error:
+        raise UserError(str(error)) from None
+    design = _design(arguments.design or found.design)
+    try:
+        space = Space(Bound(*found.bound))
+    except ValueError as error:
+        raise UserError(f"{arguments.file}: {error}") from None
+    result = replay(found, design, space)
+    if not result:
+        print(f"shstk: does not replay on {design.name}: {result.reason}", file=sys.stderr)
+        return 1
+    print(f"replays on {design.name}: {len(found.steps)} steps, violates {found.claim}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "designs": designs,
+    "properties": properties,
+    "events": events,
+    "check": check,
+    "trace": trace,
+    "explore": explore,
+    "export": export,
+    "replay": replay_file,
+}

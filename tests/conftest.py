@@ -1,0 +1,24 @@
+"""What tests share: tables, which take seconds to extract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from model.designs import DESIGNS, Design
+from shstk.build import Tables, extract
+from shstk.space import Bound
+
+
+@pytest.fixture(scope="session")
+def tables_of() -> Callable[[Design, Bound], Tables]:
+    """The tables of a design at a bound, extracted once."""
+    return cache(lambda design, bound: extract(design, bound))
+
+
+@pytest.fixture(scope="session", params=sorted(DESIGNS))
+def design(request: pytest.FixtureRequest) -> Design:
+    """Each registered design in turn."""
+    return DESIGNS[request.param]
