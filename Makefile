@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: check test lint bench clean
+.PHONY: check test lint corpus bench clean
 
 check: $(STAMP)
-	$(VENV)/bin/shstk check --hostile --findings
+	$(VENV)/bin/shstk check --hostile || test $$? -eq 1
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m pytest
@@ -16,6 +16,11 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# Record the corpus again: one trace per violated property, design and environment.
+corpus: $(STAMP)
+	rm -f counterexamples/corpus/*.itf.json
+	$(VENV)/bin/shstk check --hostile --pivot --out counterexamples/corpus >/dev/null || test $$? -eq 1
 
 bench: $(STAMP)
 	$(VENV)/bin/python -m benchmarks

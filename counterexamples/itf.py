@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from counterexamples.trace import Extent, Fields, Pick, StateView, Trace, TraceStep, Value
+from model.designs import DESIGNS, source_of
 from model.kernel import STEPS
 from model.state import Field, Group, Mapping, Record, Sort, Task, fields
 from properties import PROPERTIES
@@ -51,7 +52,8 @@ def dumps(trace: Trace) -> str:
         meta: dict[str, object] = {"notes": step.notes, "violations": step.violations}
         if step.step in BY_NAME:
             known = BY_NAME[step.step]
-            meta |= {"meaning": known.meaning, "function": known.function, "source": known.source}
+            source = source_of(known, DESIGNS.get(trace.design))
+            meta |= {"meaning": known.meaning, "function": known.function, "source": source}
         picks = {"task": step.task, **step.picks}
         states.append(_state(step.state, index, step.step, picks, meta))
     meta = {

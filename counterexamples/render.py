@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from counterexamples.trace import Fields, Pick, StateView, Trace, TraceStep
-from model.designs import DESIGNS, Design
+from model.designs import DESIGNS, Design, source_of
 from model.events import (
     Allocated,
     CloneFailed,
@@ -278,14 +278,15 @@ def render_text(trace: Trace, design: Design | None = None) -> str:
     """The trace for a terminal of 100 columns; ``design`` where it is none of the registry's."""
     names = Names()
     names.look(None, trace.initial)
-    lines = _header(trace, design or DESIGNS.get(trace.design))
+    design = design or DESIGNS.get(trace.design)
+    lines = _header(trace, design)
     lines += ["", *_start(names, trace.initial)]
     before = trace.initial
     for number, step in enumerate(trace.steps, 1):
         if trace.loop == number - 1:
             lines += ["", f"-- from here, step {number}, the run repeats for ever --"]
         names.take(before, step)
-        lines += ["", *_step(names, before, number, step, trace)]
+        lines += ["", *_step(names, before, number, step, trace, design)]
         before = step.state
     lines += ["", *_verdict(names, trace)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -298,7 +299,7 @@ def _header(trace: Trace, design: Design | None) -> list[str]:
     rows.append(("property", f"{trace.property}: {_claim(trace)}"))
     if trace.property in PROPERTIES:
         rows.append(("", f"from {PROPERTIES[trace.property].source}"))
-    bound = "bound: {} tasks, {} mms, {} addresses".format(*trace.bound)
+    bound = "bound: tasks {}, mms {}, stacks {}".format(*trace.bound)
     count = len(trace.steps)
     rows += [
         ("violated", f"{trace.claim} ({trace.where})"),
@@ -352,14 +353,22 @@ def _wrap(first: str, words: str) -> list[str]:
     ) or [first]
 
 
-def _step(names: Names, before: StateView, number: int, step: TraceStep, trace: Trace) -> list[str]:
+def _step(
+    names: Names,
+    before: StateView,
+    number: int,
+    step: TraceStep,
+    trace: Trace,
+    design: Design | None,
+) -> list[str]:
     """One step: what it does and where in the kernel, what changed, what happened."""
     known = BY_NAME.get(step.step)
     what = "; ".join([known.meaning if known else step.step, *_interesting(step.picks)])
     who = names.task(step.task)
     lines = _wrap(f"{number:>3}  {who}  ", what)
     if known:
-        source = f"{known.function}() [{known.source}]" if _is_c(known) else f"[{known.source}]"
+        read_from = f"[{source_of(known, design)}]"
+        source = f"{known.function}() {read_from}" if _is_c(known) else read_from
         if len(lines[-1]) + 2 + len(source) <= WIDTH:
             lines[-1] += f"{source:>{WIDTH - len(lines[-1])}}"
         else:

@@ -69,7 +69,10 @@ class Warned(Event):
 
 @dataclass(frozen=True, eq=False)
 class CloneFailed(Event):
-    """A clone returns an error to ``parent``; ``left_behind``: a mapping of the child's is there."""
+    """A clone returns an error to ``parent``.
+
+    ``left_behind``: a mapping of the child's is still there.
+    """
 
     parent: Task
     left_behind: Cond
@@ -115,4 +118,3 @@ class Retried(Event):
     """munmap returned -EINTR and is tried again: the step has changed nothing."""
 
     task: Task
-

@@ -30,19 +30,20 @@ def _(k: Judged, event: CloneFailed) -> Cond:
 def _(k: Judged, event: CloneFailed) -> Cond:
     # Somebody else may have unmapped it before; the claim is about this step.
     before = k.before(event.parent)
-    was_there = before.mm.at(before.ssp).kind.isin(SHADOW_KINDS)
+    was_there: Cond = before.mm.at(before.ssp).kind.isin(SHADOW_KINDS)
     return ~event.stack_gone | ~was_there
 
 
 @failed_clone_harmless.whenever(CloneFailed, "callers-bookkeeping")
 def _(k: Judged, event: CloneFailed) -> Cond:
     now, before = event.parent, k.before(event.parent)
-    return (
+    same: Cond = (
         (now.base == before.base)
         & (now.size == before.size)
         & (now.ssp == before.ssp)
         & (now.shstk == before.shstk)
     )
+    return same
 
 
 alloc_failure = declare(
@@ -79,11 +80,7 @@ worker_holds_none = declare(
 @worker_holds_none.whenever(CloneStarted, "none", premise=lambda k, e: e.child.worker == YES)
 def _(k: Judged, event: CloneStarted) -> Cond:
     child = event.child
-    return (
-        (child.worker != YES)
-        | (child.base == NULL)
-        | (child.mm.at(child.base).owner != child)
-    )
+    return (child.worker != YES) | (child.base == NULL) | (child.mm.at(child.base).owner != child)
 
 
 inherited = declare(
@@ -94,12 +91,12 @@ inherited = declare(
 )
 
 
-@inherited.whenever(
-    CloneStarted, "on-like-the-parent", premise=lambda k, e: on(e.parent)
-)
+@inherited.whenever(CloneStarted, "on-like-the-parent", premise=lambda k, e: on(e.parent))
 def _(k: Judged, event: CloneStarted) -> Cond:
-    return (event.child.worker == YES) | (on(event.child) & on(event.parent)) | (
-        ~on(event.child) & ~on(event.parent)
+    return (
+        (event.child.worker == YES)
+        | (on(event.child) & on(event.parent))
+        | (~on(event.child) & ~on(event.parent))
     )
 
 
@@ -119,9 +116,7 @@ off_is_noop = declare(
 )
 
 
-@off_is_noop.whenever(
-    Allocated, "no-allocation", premise=lambda k, e: e.kind == Kind.CLONE
-)
+@off_is_noop.whenever(Allocated, "no-allocation", premise=lambda k, e: e.kind == Kind.CLONE)
 def _(k: Judged, event: Allocated) -> Cond | bool:
     if event.kind != Kind.CLONE:
         return True

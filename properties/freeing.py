@@ -1,7 +1,7 @@
 """Freeing: at most once, at least once, in the right mm, under nobody's feet."""
 
 from model.events import FutexWoken, Unmapped, Warned, Warning
-from model.state import KERNEL_KINDS, LEFT, NO, NULL, SHADOW_KINDS, YES, Kind
+from model.state import KERNEL_KINDS, LEFT, NULL, Kind
 from model.world import Cond
 from properties.vocabulary import Judged, declare
 
@@ -27,16 +27,12 @@ at_least_once = declare(
 @at_least_once.always(
     "owner-there",
     premise=lambda k: k.exists_mm(
-        lambda m: k.exists_addr(
-            lambda a: m.at(a).kind.isin(KERNEL_KINDS) & (m.at(a).owner != NULL)
-        )
+        lambda m: k.exists_addr(lambda a: m.at(a).kind.isin(KERNEL_KINDS) & (m.at(a).owner != NULL))
     ),
 )
 def _(k: Judged) -> Cond:
     return ~k.exists_mm(
-        lambda m: k.exists_addr(
-            lambda a: m.at(a).kind.isin(KERNEL_KINDS) & (m.at(a).owner == LEFT)
-        )
+        lambda m: k.exists_addr(lambda a: m.at(a).kind.isin(KERNEL_KINDS) & (m.at(a).owner == LEFT))
     )
 
 
@@ -116,9 +112,7 @@ worker_frees_nothing = declare(
 )
 
 
-@worker_frees_nothing.whenever(
-    Unmapped, "own-only", premise=lambda k, e: e.for_worker
-)
+@worker_frees_nothing.whenever(Unmapped, "own-only", premise=lambda k, e: e.for_worker)
 def _(k: Judged, event: Unmapped) -> Cond:
     return ~event.for_worker | event.own
 

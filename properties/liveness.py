@@ -5,10 +5,9 @@ carries on by itself.  An endless fair run in which ``holds`` stays false for on
 task is a violation, shown as a lasso.
 """
 
-from model.state import NULL, Ctl
-from model.world import Cond
 from model.kernel.signal import fatal_signal_pending
-from model.state import Task
+from model.state import NULL, Ctl, Task
+from model.world import Cond
 from properties.vocabulary import Judged, declare
 
 LEAVING = (Ctl.EXITING, Ctl.EXIT_RELEASED, Ctl.EXEC_RELEASED)

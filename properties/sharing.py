@@ -13,7 +13,9 @@ separate_stacks = declare(
 
 @separate_stacks.every_task(
     "one-task-per-stack",
-    premise=lambda k, t: can_run(t) & on(t) & k.exists_task(lambda u: (u != t) & can_run(u) & on(u)),
+    premise=lambda k, t: (
+        can_run(t) & on(t) & k.exists_task(lambda u: (u != t) & can_run(u) & on(u))
+    ),
 )
 def _(k: Judged, t: Task) -> Cond:
     return ~(

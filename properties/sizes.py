@@ -11,7 +11,7 @@ def _sane(size: Term) -> Cond:
     return (size != 0) & (size % PAGE_SIZE == 0) & (size <= SZ_4G)
 
 
-def _given(event: Allocated) -> Cond:
+def _given(event: Allocated) -> Cond | bool:
     return event.requested != 0
 
 
@@ -50,8 +50,6 @@ size_compat = declare(
 )
 
 
-
-
 @size_compat.whenever(
     Allocated, "quarter", premise=lambda k, e: _is_compat(e) and e.kind.name == "CLONE"
 )
@@ -62,4 +60,4 @@ def _(k: Judged, event: Allocated) -> Cond | bool:
         if event.rlimit < SZ_4G:
             return event.size == page_align(event.rlimit // 4)
         return event.size == SZ_4G // 4
-    return event.size == page_align(event.requested // 4)  # type: ignore[operator]
+    return event.size == page_align(event.requested // 4)

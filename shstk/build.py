@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,16 +10,16 @@ from typing import Any
 
 from model.designs import Design
 from model.events import Event
-from model.kernel import FAMILIES, STEPS, Environment, Step
+from model.kernel import FAMILIES, STEPS, Environment
 from model.state import Ctl, Task
 from model.world import Cond
 from properties import PROPERTIES, Conjunct, EventConjunct, Property, StateConjunct, TaskConjunct
 from properties.vocabulary import Claim
 from shstk.engine import program as engine
 from shstk.finite import Outcome, Run, Watch, runs
-from shstk.space import Bound, Space
 from shstk.lowering import lower
 from shstk.slices import WHOLE, Slice
+from shstk.space import Bound, Space
 from shstk.tables import (
     REPORT,
     Choice,
@@ -41,7 +42,7 @@ class Part:
     property: Property
     conjunct: Conjunct
 
-    @property
+    @builtins.property
     def name(self) -> str:
         """For example ``own-mm/nothing-else-hit``."""
         return f"{self.property.id}/{self.conjunct.name}"

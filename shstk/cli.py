@@ -98,7 +98,9 @@ def parser() -> Parser:
         help='JSON {"DESIGN": {"PROPERTY": "STATUS"}}, compared in the ordinary environment',
     )
     check.add_argument("--format", choices=("text", "json"), default="text")
-    check.add_argument("--out", metavar="DIR", help="write every trace there, as ITF")
+    check.add_argument(
+        "--out", metavar="DIR", help="write the trace of every violated property there, as ITF"
+    )
     _memory(check)
 
     trace = sub.add_parser(
@@ -109,9 +111,7 @@ def parser() -> Parser:
     )
     trace.add_argument("design", metavar="DESIGN")
     trace.add_argument("property", metavar="PROPERTY")
-    trace.add_argument(
-        "--at", metavar="STEP", help="violated in this step (as `check` lists them)"
-    )
+    trace.add_argument("--at", metavar="STEP", help="violated in this step (as `check` lists them)")
     trace.add_argument("--format", choices=("text", "itf", "mermaid"), default="text")
     _bounds(trace)
     _environment(trace)

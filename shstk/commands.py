@@ -235,22 +235,17 @@ def _directory(name: str | None) -> Path | None:
 
 
 def _write(reports: list[Report], out: Path | None) -> dict[int, str]:
-    """Write every trace; their names by the trace's id()."""
+    """Write the trace of every violated property; the files' names by the trace's id()."""
     files: dict[int, str] = {}
     if out is None:
         return files
     for each in reports:
+        beside = each.environment.removeprefix("ordinary").replace("+", "-")
         for verdict in each.violated:
-            traces = [s.trace for s in verdict.sites] or [verdict.trace]
-            for trace in traces:
-                if trace is None:
-                    continue
-                step = trace.steps[-1].step
-                environment = each.environment.replace("ordinary+", "")
-                name = f"{trace.design}-{trace.property}-{trace.conjunct}-{step}-{environment}"
-                path = out / f"{name}.itf.json"
-                itf.write(trace, path)
-                files[id(trace)] = str(path)
+            if verdict.trace is not None:
+                path = out / f"{each.design}-{verdict.property.id}{beside}.itf.json"
+                itf.write(verdict.trace, path)
+                files[id(verdict.trace)] = str(path)
     return files
 
 
@@ -269,9 +264,7 @@ def trace(arguments: argparse.Namespace) -> int:
         if steps and not sites:
             raise UserError(f"--at {arguments.at}: {prop} is violated in {', '.join(steps)}")
     traces = [s.trace for s in sorted(sites, key=preference)]
-    traces += [
-        v.trace for r in reports for v in r.violated if v.trace is not None and not v.sites
-    ]
+    traces += [v.trace for r in reports for v in r.violated if v.trace is not None and not v.sites]
     if not traces:
         print(f"shstk: no violation of {prop} by {design.name} up to the bound", file=sys.stderr)
         return 1

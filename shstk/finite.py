@@ -27,7 +27,6 @@ from model.state import (
     Field,
     Group,
     Kind,
-    Mapping,
     Mm,
     Record,
     Sort,
@@ -231,7 +230,7 @@ class FiniteTerm(Term):
         return self._compare(other, lambda a, b: a <= b)
 
     def _arith(self, other: Term | int, function: Callable[[int, int], int]) -> FiniteTerm:
-        right = other.force() if isinstance(other, FiniteTerm) else other
+        right: int = other.force() if isinstance(other, FiniteTerm) else cast(int, other)
         return self._map(lambda v: function(v, right) & MASK64)
 
     def __add__(self, other: Term | int) -> Term:
@@ -462,9 +461,7 @@ class Run:
     def fresh_group(self) -> Group:
         return cast(
             Group,
-            self._fresh(
-                Sort.GROUP, "group", lambda g: ~self.exists_task(lambda t: t.group == g)
-            ),
+            self._fresh(Sort.GROUP, "group", lambda g: ~self.exists_task(lambda t: t.group == g)),
         )
 
     def fresh_mm(self, name: str) -> Mm:
@@ -500,8 +497,8 @@ class Run:
             old, new = src.at(addr), dst.at(addr)
             kind = cast(FiniteTerm, old.kind)
             self.copy_fields(old, new)
-            new.kind = kind._map(lambda v, t=table: t.get(v, v))
-            new.owner = kind._map(lambda v, t=table, h=heir: h if v in t else NULL)
+            new.kind = kind._map(functools.partial(_translated, table))
+            new.owner = kind._map(functools.partial(_heir, table, heir))
 
     def clear_mappings(self, mm: Mm) -> None:
         for addr in cast(list[Addr], self._objects[Sort.ADDR]):
@@ -539,7 +536,11 @@ class Run:
 
     def _every_answer(self, evaluate: Callable[[], bool]) -> Answers:
         """Evaluate a condition for every decision it can take, without splitting the run."""
-        outer, restricted, prefix = tuple(d[2] for d in self.decisions), self.restricted, self.prefix
+        outer, restricted, prefix = (
+            tuple(d[2] for d in self.decisions),
+            self.restricted,
+            self.prefix,
+        )
         self.asking = True
         answers: Answers = []
         stack: list[tuple[bool, ...]] = [()]
@@ -596,6 +597,14 @@ def _index(domain: tuple[object, ...], value: object) -> int:
     return domain.index(value)
 
 
+def _translated(table: dict[Any, Any], kind: Any) -> Any:
+    return table.get(kind, kind)
+
+
+def _heir(table: dict[Any, Any], heir: Any, kind: Any) -> Any:
+    return heir if kind in table else NULL
+
+
 class _Before:
     """A view of a run's state before the step; reads only."""
 
@@ -642,12 +651,8 @@ def _execute(run: Run, text: Callable[[Any], Any]) -> Outcome:
     except Impossible:
         return Outcome(run.decisions, "impossible")
     except Saturated as full:
-        return Outcome(
-            run.decisions, "saturated", saturated=full.sort, findings=run.findings
-        )
-    return Outcome(
-        run.decisions, "done", updates, run.events, run.chosen(), findings=run.findings
-    )
+        return Outcome(run.decisions, "saturated", saturated=full.sort, findings=run.findings)
+    return Outcome(run.decisions, "done", updates, run.events, run.chosen(), findings=run.findings)
 
 
 def runs_step(

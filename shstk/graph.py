@@ -1,8 +1,8 @@
 """The reachable graph of a small bound, for questions that are about its shape.
 
 An explored program becomes a networkx graph: a node per state, an edge per action that
-leads from one to another.  Not the store of the search: a graph takes about 1 KiB per
-state and edge, so it is refused above a limit.
+leads from one to another.  Not the store of the search: a graph of Python objects
+takes far more room than the engine's states, so it is refused above a limit.
 """
 
 from __future__ import annotations

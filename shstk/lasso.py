@@ -72,9 +72,9 @@ def liveness_verdicts(
 def _verdict(id_: str, results: list[LivenessResult], seconds: float) -> Verdict:
     found = [r for r in results if r.status == VIOLATED]
     exercised = {r.conjunct for r in results if r.premise}
-    unexercised = tuple(sorted({r.conjunct.split("/")[1] for r in results} - {
-        c.split("/")[1] for c in exercised
-    }))
+    unexercised = tuple(
+        sorted({r.conjunct.split("/")[1] for r in results} - {c.split("/")[1] for c in exercised})
+    )
     if found:
         status = VIOLATED
     elif any(r.status == UNKNOWN for r in results):

@@ -17,7 +17,7 @@ from shstk.space import Bound
 
 DEFAULT_BOUNDS = (Bound(3, 2, 1), Bound(3, 1, 2), Bound(2, 2, 2))
 DETAIL_BOUND = Bound(2, 2, 1)
-BESIDE_BOUNDS = (Bound(2, 2, 2),)  # for the environments reported beside the ordinary one
+BESIDE_BOUNDS = (Bound(2, 2, 1), Bound(2, 1, 2))  # for the environments beside the ordinary one
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Question:
     def families(self) -> frozenset[str]:
         """The event families that are on."""
         wanted = {Environment(name) for name in self.environment.split("+")}
-        return frozenset(
-            f.name for f in FAMILIES.values() if f.environment in wanted
-        ) - self.without
+        return (
+            frozenset(f.name for f in FAMILIES.values() if f.environment in wanted) - self.without
+        )
 
     @property
     def switched_off(self) -> frozenset[str]:

@@ -93,9 +93,7 @@ def _verdict(verdict: Verdict) -> list[str]:
         steps = f"{len(trace.steps)} step{'' if len(trace.steps) == 1 else 's'}"
         line += f" {steps:>8}   {trace.conjunct} ({trace.where})"
     elif verdict.status != UNKNOWN:
-        line += " up to " + "; ".join(
-            f"{b.tasks}x{b.mms}x{b.stacks}" for b in verdict.bounds
-        )
+        line += " up to " + "; ".join(f"{b.tasks}x{b.mms}x{b.stacks}" for b in verdict.bounds)
     lines = [line.rstrip()]
     if verdict.note:
         lines.append(f"            {verdict.note}")

@@ -126,9 +126,7 @@ def _explore(
         if progress:
             progress(f"{question.design}: {p.states:,} states, depth {p.depth}")
 
-    result = engine.explore(
-        symmetry=question.symmetry, max_bytes=question.memory, progress=report
-    )
+    result = engine.explore(symmetry=question.symmetry, max_bytes=question.memory, progress=report)
     if result.trap is not None:
         raise InternalError(f"{question.design}: an impossible state was reached: {result.trap}")
     finder = Concretizer(
@@ -201,9 +199,7 @@ def _runs(
             continue
         seen.add((bit, step))
         found |= 1 << bit
-        trace = violation(
-            tables.space, design, CLAIMS[bit].name, run, question.environment
-        )
+        trace = violation(tables.space, design, CLAIMS[bit].name, run, question.environment)
         verdict = replay(trace, design, tables.space)
         if not verdict:
             raise InternalError(f"{CLAIMS[bit].name}: the trace does not replay: {verdict.reason}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from model.state import Exit, Field, Group, Kind, Mapping, Record, Task, fields
 from shstk.engine.program import TRAP, Layout
@@ -19,7 +20,7 @@ from shstk.tables import Choice, Forest, Leaf, Mask, Test, Update
 Classes = tuple[int, ...]  # class of each domain index; class numbers in order of appearance
 
 
-def _merge(field: Field[object], *groups: tuple[object, ...]) -> Classes:
+def _merge(field: Field[Any], *groups: tuple[object, ...]) -> Classes:
     """Classes in which the members of each group are one."""
     classes: list[int] = []
     seen: dict[object, int] = {}
@@ -29,7 +30,7 @@ def _merge(field: Field[object], *groups: tuple[object, ...]) -> Classes:
     return tuple(classes)
 
 
-def _all(field: Field[object]) -> Classes:
+def _all(field: Field[Any]) -> Classes:
     return (0,) * len(field.values)
 
 
@@ -56,7 +57,7 @@ class Slice:
     def __str__(self) -> str:
         return "all variables" if not self.merged else "without " + " ".join(sorted(self.merged))
 
-    def classes(self, field: Field[object]) -> Classes | None:
+    def classes(self, field: Field[Any]) -> Classes | None:
         """The classes of a field's values, or None where it is whole."""
         return MERGES[field.name] if field.name in self.merged else None
 
@@ -111,9 +112,7 @@ class Slice:
             if isinstance(node, Mask):
                 return forest.add(node)
             updates = [_update(by_cell, u) for u in node.updates]
-            return forest.add(
-                replace(node, updates=tuple(u for u in updates if not _identity(u)))
-            )
+            return forest.add(replace(node, updates=tuple(u for u in updates if not _identity(u))))
 
         return forest.rewrite(root, test, end)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from model.designs import Design
 from model.kernel import Step
@@ -226,7 +226,8 @@ def step_trees(
         return forest.add(Choice(tuple(answer(f) for f in outcome.findings)))
 
     def answer(finding: Finding) -> int:
-        yes = forest.add(Leaf(action, (), *finding.question, REPORT))  # type: ignore[misc]
+        violations, witnesses = cast(tuple[int, int], finding.question)
+        yes = forest.add(Leaf(action, (), violations, witnesses, REPORT))
         ends = {True: yes, False: NONE, None: TRAP}
         paths = ((decisions, ends[said]) for decisions, said in finding.answers)
         return _fold(space, forest, paths, finding.allowed)
@@ -245,8 +246,7 @@ def exchange_tasks(space: Space, forest: Forest, root: int, i: int, memo: dict[i
         if cell.record is Task and cell.index in ((0,), (i,)):
             cells[number] = space.number(Task, (i - cell.index[0],), cell.field.name)
     swaps = [
-        _swap(len(cell.domain), i) if cell.field.sort is Sort.TASK else None
-        for cell in space.cells
+        _swap(len(cell.domain), i) if cell.field.sort is Sort.TASK else None for cell in space.cells
     ]
 
     def through(cell: int, values: Sequence[Any]) -> tuple[Any, ...]:

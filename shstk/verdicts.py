@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -33,7 +34,7 @@ class Verdict:
     note: str = ""
     assumptions: tuple[str, ...] = ()
 
-    @property
+    @builtins.property
     def witness(self) -> bool:
         """Every conjunct's premise was seen to be true."""
         return not self.unexercised
@@ -49,22 +50,22 @@ class Report:
     coverage: list[tuple[Bound, Coverage]]
     refined: list[str]
 
-    @property
+    @builtins.property
     def violated(self) -> list[Verdict]:
         """The verdicts that are violations."""
         return [v for v in self.verdicts if v.status == VIOLATED]
 
-    @property
+    @builtins.property
     def states(self) -> int:
         """States of all explorations together."""
         return sum(c.states for _, c in self.coverage)
 
-    @property
+    @builtins.property
     def transitions(self) -> int:
         """Transitions of all explorations together."""
         return sum(c.transitions for _, c in self.coverage)
 
-    @property
+    @builtins.property
     def seconds(self) -> float:
         """Seconds of exploration, on one core."""
         return sum(c.seconds for _, c in self.coverage)

@@ -22,7 +22,7 @@ from model.kernel.mmap import (
     vm_munmap,
 )
 from model.state import NULL, Kind, Off, Task
-from model.world import Cond, World
+from model.world import Cond, Term, World
 
 
 class V1(Design):
@@ -54,14 +54,14 @@ class V1(Design):
             return 0
         requested = args.stack_size(k)
         rlimit = rlimit_stack(k)
-        stack_size = requested
+        stack_size: Term | int = requested
         if requested == 0:
             stack_size = rlimit_stack_max_4g(k, rlimit)
         compat = args.in_compat_syscall(k)
         if compat:
             stack_size = stack_size // 4
-        stack_size = page_align(stack_size)
-        addr = mmap_shadow_stack(k, tsk, stack_size, Kind.CLONE, requested, rlimit, compat)
+        size = page_align(stack_size)
+        addr = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
         if addr == NULL:
             tsk.base = NULL
             tsk.size = 0
@@ -69,7 +69,7 @@ class V1(Design):
         tsk.ssp = addr
         tsk.off = Off.TOP
         tsk.base = addr
-        tsk.size = stack_size
+        tsk.size = size
         return 0
 
     def unmap_shadow_stack(self, k: World, tsk: Task) -> int:

@@ -38,8 +38,13 @@ def de_thread_killed(k: World) -> None:
     exec_failed(k, current)
 
 
-@step(Ctl.EXEC_DE_THREAD, family="exec-failure", function="begin_new_exec",
-      source="fs/exec.c, 6.12", fair=False)
+@step(
+    Ctl.EXEC_DE_THREAD,
+    family="exec-failure",
+    function="begin_new_exec",
+    source="fs/exec.c, 6.12",
+    fair=False,
+)
 def exec_fails_before_release(k: World) -> None:
     """execve fails between de_thread() and exec_mmap() (unshare_files, set_mm_exe_file)"""
     current = k.current
@@ -80,8 +85,13 @@ def exec_mmap(k: World) -> None:
     current.ctl = Ctl.EXEC_SWITCHED
 
 
-@step(Ctl.EXEC_SWITCHED, family="exec", function="load_elf_binary", source="fs/binfmt_elf.c, 6.12",
-      fair=False)
+@step(
+    Ctl.EXEC_SWITCHED,
+    family="exec",
+    function="load_elf_binary",
+    source="fs/binfmt_elf.c, 6.12",
+    fair=False,
+)
 def elf_load(k: World) -> None:
     """load_elf_binary maps a segment of the new image"""
     current = k.current
@@ -89,8 +99,13 @@ def elf_load(k: World) -> None:
     current.mm.at(addr).kind = Kind.ORDINARY
 
 
-@step(Ctl.EXEC_SWITCHED, family="exec-failure", function="load_elf_binary",
-      source="fs/binfmt_elf.c, 6.12", fair=False)
+@step(
+    Ctl.EXEC_SWITCHED,
+    family="exec-failure",
+    function="load_elf_binary",
+    source="fs/binfmt_elf.c, 6.12",
+    fair=False,
+)
 def exec_fails_after_switch(k: World) -> None:
     """the new image cannot be loaded; the task dies on the new mm"""
     exec_failed(k, k.current)

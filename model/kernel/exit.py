@@ -61,7 +61,9 @@ def exit_group(k: World) -> None:
     current.group.exit = Exit.EXITED
 
 
-@step(Ctl.EXITING, Ctl.USER, Ctl.WORKER, function="exit_mm", source="kernel/exit.c, 6.12", fair=True)
+@step(
+    Ctl.EXITING, Ctl.USER, Ctl.WORKER, function="exit_mm", source="kernel/exit.c, 6.12", fair=True
+)
 def exit_mm_release(k: World) -> None:
     """exit_mm: mm_release() gives up the shadow stack, then wakes whoever waits
 

@@ -14,7 +14,7 @@ from model.kernel.exit import leave_mm, mmput
 from model.kernel.mmap import STACK_SIZES, owns_mapping
 from model.kernel.signal import fatal_signal_pending
 from model.kernel.steps import step
-from model.state import NULL, SHADOW_KINDS, Ctl, Kind, Mm, Task, YES
+from model.state import NULL, SHADOW_KINDS, YES, Ctl, Kind, Mm, Task
 from model.world import Cond, Term, World
 
 CLONE_VM = 0x0100
@@ -134,8 +134,13 @@ def create_io_thread(k: World) -> None:
     copy_process(k, CloneArgs(CLONE_VM | CLONE_THREAD, worker=True))
 
 
-@step(Ctl.CLONE_COPIED, family="late-clone-failure", function="copy_process",
-      source="kernel/fork.c, 6.12", fair=False)
+@step(
+    Ctl.CLONE_COPIED,
+    family="late-clone-failure",
+    function="copy_process",
+    source="kernel/fork.c, 6.12",
+    fair=False,
+)
 def late_clone_failure(k: World) -> None:
     """the clone fails after copy_thread(); its error exit runs exit_thread(child)"""
     k.choose("error", LATE_FAILURES)
@@ -206,9 +211,7 @@ def wake_up_new_task(k: World) -> None:
             child,
             shares_mm=child.mm == current.mm,
             vfork=current.clone_vfork == YES,
-            own_stack=(child.ssp != NULL)
-            & stack.kind.isin(SHADOW_KINDS)
-            & (stack.owner == child),
+            own_stack=(child.ssp != NULL) & stack.kind.isin(SHADOW_KINDS) & (stack.owner == child),
         )
     )
     if child.worker == YES:

@@ -6,9 +6,11 @@ caller believes it to be.  Partial overlap of ranges is left to the memory level
 
 from __future__ import annotations
 
+from typing import cast
+
 from model.events import Allocated, Unmapped
 from model.kernel.signal import fatal_signal_pending
-from model.state import NULL, SHADOW_KINDS, Addr, Ctl, Kind, Mm, Special, Task, YES, NO
+from model.state import NO, NULL, SHADOW_KINDS, YES, Addr, Ctl, Kind, Mm, Special, Task
 from model.world import Cond, Term, World
 
 PAGE_SIZE = 1 << 12
@@ -22,9 +24,9 @@ STACK_SIZES = (0, 3, 5000, 1 << 20, SZ_4G, SZ_4G + PAGE_SIZE, 8 << 30)
 RLIMITS = (8 << 20, 0, 100000, 6 << 30, (1 << 64) - 1)
 
 
-def page_align(size: Term) -> Term:
+def page_align(size: Term | int) -> Term:
     """PAGE_ALIGN on 64 bits, wrap-around included (include/linux/align.h)."""
-    return (size + (PAGE_SIZE - 1)) & ((1 << 64) - PAGE_SIZE)
+    return cast(Term, (size + (PAGE_SIZE - 1)) & ((1 << 64) - PAGE_SIZE))
 
 
 def rlimit_stack(k: World) -> Term:
@@ -121,6 +123,4 @@ def vm_munmap(k: World, tsk: Task, addr: Addr, size: Term) -> str:
 
 def owns_mapping(k: World, mm: Mm, tsk: Task) -> Cond:
     """Some shadow stack in ``mm`` belongs to ``tsk``."""
-    return k.exists_addr(
-        lambda a: mm.at(a).kind.isin(SHADOW_KINDS) & (mm.at(a).owner == tsk)
-    )
+    return k.exists_addr(lambda a: mm.at(a).kind.isin(SHADOW_KINDS) & (mm.at(a).owner == tsk))

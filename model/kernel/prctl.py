@@ -1,6 +1,7 @@
 """arch_prctl of shadow-stack features (arch/x86/kernel/shstk.c of 6.12, cet_prctl.c of v1).
 
-Disabling is two steps, so that a fatal signal can arrive in between.  UNLOCK (ptrace, CONFIG_CHECKPOINT_RESTORE) is left out.
+Disabling is two steps, so that a fatal signal can arrive in between.  UNLOCK (ptrace,
+CONFIG_CHECKPOINT_RESTORE) is left out.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 from model.events import FeatureChanged
 from model.kernel.signal import fatal_signal_pending
 from model.kernel.steps import step
-from model.state import Ctl, YES, NO
+from model.state import NO, YES, Ctl
 from model.world import World
 
 SHSTK, WRSS = "SHSTK", "WRSS"
 
 
-@step(Ctl.USER, family="enable", function="arch_prctl", source="arch/x86/kernel/shstk.c, 6.12")
+@step(Ctl.USER, family="enable", function="arch_prctl", source="")
 def enable(k: World) -> None:
     """arch_prctl: enable shadow stacks"""
     current = k.current
@@ -25,7 +26,7 @@ def enable(k: World) -> None:
         k.emit(FeatureChanged(current, current.locked_shstk == YES))
 
 
-@step(Ctl.USER, family="disable", function="arch_prctl", source="arch/x86/kernel/shstk.c, 6.12")
+@step(Ctl.USER, family="disable", function="arch_prctl", source="")
 def disable(k: World) -> None:
     """arch_prctl: disable shadow stacks"""
     current = k.current
@@ -35,7 +36,7 @@ def disable(k: World) -> None:
     current.ctl = Ctl.PRCTL_DISABLE
 
 
-@step(Ctl.PRCTL_DISABLE, source="arch/x86/kernel/shstk.c, 6.12")
+@step(Ctl.PRCTL_DISABLE, source="")
 def shstk_disable(k: World) -> None:
     """shadow stacks are switched off and the stack is given up"""
     current = k.current
@@ -45,7 +46,7 @@ def shstk_disable(k: World) -> None:
     current.ctl = Ctl.USER
 
 
-@step(Ctl.USER, family="lock", function="arch_prctl", source="arch/x86/kernel/shstk.c, 6.12")
+@step(Ctl.USER, family="lock", function="arch_prctl", source="")
 def lock(k: World) -> None:
     """arch_prctl: lock a feature"""
     current = k.current
@@ -56,7 +57,7 @@ def lock(k: World) -> None:
     current.locked_wrss = True
 
 
-@step(Ctl.USER, family="wrss", function="wrss_control", source="arch/x86/kernel/shstk.c, 6.12")
+@step(Ctl.USER, family="wrss", function="wrss_control", source="")
 def wrss_control(k: World) -> None:
     """arch_prctl: WRSS on or off"""
     current = k.current

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.kernel.steps import step
-from model.state import NULL, Ctl, Exit, Task, NO
+from model.state import NULL, Ctl, Exit, Task
 from model.world import Cond, World
 
 
@@ -14,9 +14,7 @@ def fatal_signal_pending(tsk: Task) -> Cond:
     group SIGKILL at once; the model derives that from the group's record.
     """
     group = tsk.group
-    return (group.exit != Exit.NO) | (
-        (group.exec_task != NULL) & (group.exec_task != tsk)
-    )
+    return (group.exit != Exit.NO) | ((group.exec_task != NULL) & (group.exec_task != tsk))
 
 
 def force_fatal_sig(k: World, tsk: Task) -> None:
@@ -34,8 +32,13 @@ CAN_BE_KILLED = tuple(
 )
 
 
-@step(*CAN_BE_KILLED, family="sigkill", function="complete_signal",
-      source="kernel/signal.c, 6.12", fair=False)
+@step(
+    *CAN_BE_KILLED,
+    family="sigkill",
+    function="complete_signal",
+    source="kernel/signal.c, 6.12",
+    fair=False,
+)
 def sigkill(k: World) -> None:
     """SIGKILL from outside the group"""
     current = k.current

@@ -31,7 +31,7 @@ class Family:
 class Step:
     """One transition of one task: enabled in the control states ``at``.
 
-    ``source`` is the file and version the path was read from.  ``fair``: the kernel
+    ``source`` is the file and version the path was read from; empty: the design's own file.  ``fair``: the kernel
     takes the step by itself, so a task does not stay in ``at`` for ever while it can.
     """
 
@@ -111,9 +111,7 @@ def step(
 
     def register(run: Callable[[World], None]) -> Callable[[World], None]:
         is_fair = Ctl.USER not in at and Ctl.WORKER not in at if fair is None else fair
-        STEPS.append(
-            Step(run.__name__, at, family, function or run.__name__, source, run, is_fair)
-        )
+        STEPS.append(Step(run.__name__, at, family, function or run.__name__, source, run, is_fair))
         return run
 
     return register

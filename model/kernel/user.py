@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from model.kernel.signal import fatal_signal_pending, force_fatal_sig
 from model.kernel.steps import step
-from model.state import NULL, SHADOW_KINDS, Ctl, Kind, Off, YES, NO
+from model.state import NO, NULL, SHADOW_KINDS, YES, Ctl, Kind, Off
 from model.world import Cond, World
 
 

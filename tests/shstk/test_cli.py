@@ -1,0 +1,152 @@
+"""The command line: what it prints, its exit status, and errors in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shstk.cli import main
+
+SMALL = ["--tasks", "2", "--mms", "1", "--stacks", "1"]
+
+
+def test_designs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each design has a line, and an object in JSON."""
+    assert main(["designs"]) == 0
+    assert "linux-6.12" in capsys.readouterr().out
+    assert main(["designs", "--format", "json"]) == 0
+    assert [d["design"] for d in json.loads(capsys.readouterr().out)] == ["v1", "linux-6.12"]
+
+
+def test_properties_and_events_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Properties and event families have a line each."""
+    assert main(["properties"]) == 0
+    assert "not-in-use" in capsys.readouterr().out
+    assert main(["events"]) == 0
+    assert "sigkill" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "nosuch"],
+        ["check", "/nonexistent/design.py"],
+        ["check", "--property", "nosuch"],
+        ["check", "--without", "nosuch"],
+        ["check", "--without", "kernel"],
+        ["check", "--tasks", "0"],
+        ["check", "--tasks", "9"],
+        ["check", "--tasks", "two"],
+        ["check", "--mms", "-1"],
+        ["check", "--memory", "lots"],
+        ["check", "--expect", "/nonexistent.json"],
+        ["check", "--out", "/dev/null/x"],
+        ["trace", "v1", "nosuch"],
+        ["trace", "nosuch", "own-mm"],
+        ["explore", "v1", "--graph", "x.png"],
+        ["replay", "/nonexistent.itf.json"],
+        ["export", "v1", "--to", "tla"],
+        ["nosuch"],
+        ["check", "--nosuch"],
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line_and_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be done is said in one line on stderr, with exit status 2."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("shstk: ") and err.count("\n") == 1
+
+
+def test_design_file_with_a_syntax_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken design file is named with its line."""
+    file = tmp_path / "mine.py"
+    file.write_text("def broken(:\n")
+    assert main(["check", str(file)]) == 2
+    assert "mine.py:1" in capsys.readouterr().err
+
+
+def test_broken_itf_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no trace is refused in one line."""
+    file = tmp_path / "x.itf.json"
+    file.write_text("{}")
+    assert main(["replay", str(file)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_check_trace_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What check finds is in its JSON, in its files, and replays."""
+    words = ["check", "v1", *SMALL, "--property", "not-in-use", "--format", "json"]
+    assert main([*words, "--out", str(tmp_path)]) == 1
+    (design,) = json.loads(capsys.readouterr().out)["designs"]
+    (verdict,) = design["verdicts"]
+    assert (verdict["status"], verdict["steps"]) == ("violated", 3)
+    assert main(["replay", verdict["trace"]]) == 0
+    assert main(["replay", verdict["trace"], "--design", "linux-6.12"]) == 1
+    capsys.readouterr()
+    assert main(["trace", "v1", "not-in-use", *SMALL]) == 0
+    assert "VIOLATED not-in-use" in capsys.readouterr().out
+
+
+def test_expected_verdicts_decide_the_status(tmp_path: Path) -> None:
+    """With --expect the status says whether the verdicts are the expected ones."""
+    file = tmp_path / "expect.json"
+    words = ["check", "v1", *SMALL, "--property", "not-in-use", "--expect", str(file)]
+    file.write_text('{"v1": {"not-in-use": "violated"}}')
+    assert main(words) == 0
+    file.write_text('{"v1": {"not-in-use": "holds"}}')
+    assert main(words) == 1
+
+
+def test_without_an_event_a_violation_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    """The merged design's double-free warning needs a failing exec or a signal."""
+    words = ["check", "linux-6.12", *SMALL, "--property", "no-false-alarm"]
+    assert main(words) == 1
+    off = ["--without", "exec-failure,sigkill,fault,exit-group"]
+    assert main([*words, *off]) == 0
+
+
+def test_memory_bound_stops_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """At the memory bound the run stops, and what was not decided is unknown."""
+    words = ["check", "linux-6.12", "--tasks", "3", "--mms", "1", "--stacks", "1"]
+    main([*words, "--property", "freed-at-most-once", "--memory", "600K"])
+    assert "UNKNOWN" in capsys.readouterr().out
+
+
+def test_explore_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Symmetry makes states fewer, and the counts are the same on every run."""
+    counts = []
+    for words in (["--no-symmetry"], [], []):
+        assert main(["explore", "v1", *SMALL, "--slice", "--format", "json", *words]) == 0
+        counts.append(json.loads(capsys.readouterr().out)["states"])
+    assert counts[0] > counts[1] == counts[2]
+
+
+def test_graph_is_written(tmp_path: Path) -> None:
+    """The reachable graph is written as GraphML and as DOT."""
+    small = ["--tasks", "1", "--mms", "1", "--stacks", "1", "--slice"]
+    for name in ("g.graphml", "g.dot"):
+        assert main(["explore", "v1", *small, "--graph", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).stat().st_size > 100
+
+
+def test_output_does_not_depend_on_the_hash_seed() -> None:
+    """The same bytes for every PYTHONHASHSEED."""
+    words = [sys.executable, "-m", "shstk.cli", "trace", "v1", "own-mm", *SMALL]
+    outputs = {
+        subprocess.run(
+            words, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "12345")
+    }
+    assert len(outputs) == 1
