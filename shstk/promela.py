@@ -21,7 +21,8 @@ of states compare.  Run with
 
     spin -a MODEL && cc -O1 -DNOREDUCE -DSAFETY -o pan pan.c && ./pan -E -mDEPTH
 
-where DEPTH is greater than the number of states: depth first, a path may be that long.
+where DEPTH is so great that Spin does not find it too small; -O0 for the compiler is
+better for searches of a few seconds.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Final
 from shstk.engine.program import LEAF, TEST, TRAP, Leaf, Program
 
 #: Subtrees with this many effects become options of options.
-_LARGE: Final = 4
+_LARGE: Final = 8
 _INDENT: Final = "   "
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 

@@ -31,7 +31,8 @@ class Family:
 class Step:
     """One transition of one task: enabled in the control states ``at``.
 
-    ``source`` is the file and version the path was read from; empty: the design's own file.  ``fair``: the kernel
+    ``source`` is the file and version the path was read from; empty: the design's own file.
+    ``fair``: the kernel
     takes the step by itself, so a task does not stay in ``at`` for ever while it can.
     """
 

@@ -49,12 +49,10 @@ def spin(tmp_path: Path) -> Spin:
         return done.stdout
 
     def run(program: Program, names: Sequence[str]) -> Verdict:
-        model = to_promela(program, names, "A test.")
-        (tmp_path / "model.pml").write_text(model)
+        (tmp_path / "model.pml").write_text(to_promela(program, names, "A test."))
         assert "rror" not in call("spin", "-a", "model.pml")
-        # Optimizing pays where there is much to run.
-        optimize = "-O1" if len(model) > 50_000 else "-O0"
-        call("cc", optimize, "-w", "-DNOREDUCE", "-DSAFETY", "-o", "pan", "pan.c")
+        # Optimizing would take longer than the search.
+        call("cc", "-O0", "-w", "-DNOREDUCE", "-DSAFETY", "-o", "pan", "pan.c")
         output = call("./pan", "-m1000000", "-w24")
         assert "max search depth too small" not in output
         states = re.search(r"^ *(\d+) states, stored$", output, re.MULTILINE)
@@ -151,7 +149,7 @@ def test_tiny_programs(spin: Spin, program: Program, states: int) -> None:
     "program",
     [
         pytest.param(
-            tiny([3], [(0,)], [TEST, 0, 3, 5, TRAP, LEAF, 0], [Leaf(0, consts=((0, 1),))]),
+            tiny([2], [(0,)], [TEST, 0, 2, 5, TRAP, LEAF, 0], [Leaf(0, consts=((0, 1),))]),
             id="in a tree",
         ),
         pytest.param(
@@ -162,9 +160,6 @@ def test_tiny_programs(spin: Spin, program: Program, states: int) -> None:
 )
 def test_traps_fail(spin: Spin, program: Program) -> None:
     """Where the engine traps, an assertion fails."""
-    # The tree's children are written after its size, so its nodes are patched here.
-    if program.nodes[0] == TEST:
-        program = replace(program, nodes=(TEST, 0, 3, 6, TRAP, NONE, LEAF, 0))
     assert Engine(program).explore().status == "trap"
     assert spin(program, names(program)).errors == 1
 
@@ -176,7 +171,7 @@ def test_impossible_values_do_not_fail(spin: Spin) -> None:
     assert spin(program, names(program)) == Verdict(2, 0)
 
 
-@pytest.mark.parametrize("seed", [15, 28, 41])
+@pytest.mark.parametrize("seed", [8, 26, 49])
 def test_random_programs(spin: Spin, seed: int) -> None:
     """Spin and the engine agree about programs without any structure."""
     program = replace(test_engine.random_program(random.Random(seed)), state_roots=())
@@ -188,7 +183,7 @@ def test_random_programs(spin: Spin, seed: int) -> None:
     ("bound", "part"),
     [
         pytest.param(Bound(1, 2, 2), WHOLE, id="1,2,2"),
-        pytest.param(Bound(2, 2, 1), COARSEST, id="2,2,1 sliced"),
+        pytest.param(Bound(2, 2, 2), COARSEST, id="2,2,2 sliced"),
         pytest.param(Bound(2, 1, 1), WHOLE, id="2,1,1"),
     ],
 )
