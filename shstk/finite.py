@@ -127,8 +127,12 @@ class FiniteTerm(Term):
     def __init__(self, run: Run, known: Values | Callable[[], Values]) -> None:
         self.run = run
         self._known = known
+        # The object it certainly refers to, if it does: asked for at every access.
+        self.number: int | None = None
+        if isinstance(known, tuple) and known[0] is None and type(known[1][0]) is int:
+            self.number = known[1][0]
 
-    __slots__ = ("run", "_known")
+    __slots__ = ("run", "_known", "number")
 
     def resolve(self) -> Values:
         """The source (None: a constant) and the value for each member of its domain."""
@@ -143,12 +147,6 @@ class FiniteTerm(Term):
     def constant(self) -> bool:
         """Known, without any decision, to be one value."""
         return isinstance(self._known, tuple) and self._known[0] is None
-
-    @property
-    def number(self) -> int | None:
-        """The object it certainly refers to, if it does."""
-        value = self._known[1][0] if self.constant else None  # type: ignore[index]
-        return value if isinstance(value, int) else None
 
     def is_in(self, accepted: Callable[[Any], bool]) -> bool:
         """Decide whether the value is accepted."""
@@ -359,8 +357,8 @@ class Run:
     # -- state -------------------------------------------------------------------
     def _cell(self, record: Record, name: str) -> int:
         index = []
-        for term in record.index:
-            value = cast(FiniteTerm, term).force()
+        for term in cast(tuple[FiniteTerm, ...], record.index):
+            value = term.force() if term.number is None else term.number
             if not isinstance(value, int):
                 raise Impossible(f"{type(record).__name__}.{name} through {value}")
             index.append(value)

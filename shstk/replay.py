@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -404,14 +405,15 @@ def _fails(space: Space, design: Design, at: Valuation, conjunct: StateConjunct)
     return not _holds(space, design, at, conjunct.holds)
 
 
-def _failing(space: Space, design: Design, at: Valuation) -> list[str]:
+@functools.lru_cache(maxsize=50_000)
+def _failing(space: Space, design: Design, at: Valuation) -> tuple[str, ...]:
     """The claims about states that are false in this one."""
-    return [
+    return tuple(
         f"{prop.id}/{conjunct.name}"
         for prop in PROPERTIES.values()
         for conjunct in prop.conjuncts
         if isinstance(conjunct, StateConjunct) and _fails(space, design, at, conjunct)
-    ]
+    )
 
 
 class _Observer:
