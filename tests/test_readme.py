@@ -20,7 +20,7 @@ def test_readme_shows_the_recorded_trace() -> None:
 
 
 def test_every_source_is_in_the_architecture_page() -> None:
-    """ARCHITECTURE.md names every module of shstk, properties' vocabulary and the model's parts."""
+    """ARCHITECTURE.md names every module of shstk."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     for path in (ROOT / "shstk").glob("*.py"):
         assert path.name == "__init__.py" or path.name in page, path.name

@@ -144,9 +144,9 @@ def test_nested_vfork_frees_the_grandparents_stack() -> None:
         design,
         [
             ("enable", 0),
-            ("vfork", 0),
+            ("vfork", 0, {"child": 1}),
             ("clone_commit", 0),
-            ("vfork", 1),
+            ("vfork", 1, {"child": 2}),
             ("clone_commit", 1),
             ("sigkill", 1),
             ("vfork_abandoned", 1),
