@@ -19,7 +19,7 @@ from shstk.loader import design_files
 from shstk.space import Bound, Space
 
 ROOT = Path(__file__).resolve().parent.parent
-VERSION = 1
+VERSION = 2
 
 
 def directory() -> Path:
@@ -47,7 +47,10 @@ def tables(
     """A design's tables, from the cache where they are there."""
     path = directory() / f"{key(design, bound, switched_off)}.tables"
     try:
-        forest, steps, reports, claims, reads = pickle.loads(path.read_bytes())
+        digest, content = path.read_bytes()[:32], path.read_bytes()[32:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("damaged")
+        forest, steps, reports, claims, reads = pickle.loads(content)
         return Tables(design, Space(bound), forest, steps, reports, claims, reads)
     except Exception:  # noqa: BLE001 - a damaged entry is an absent one
         pass
@@ -61,7 +64,8 @@ def _store(path: Path, content: object) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(pickle.dumps(content, pickle.HIGHEST_PROTOCOL))
+            data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+            file.write(hashlib.sha256(data).digest() + data)
         os.replace(file.name, path)
     except OSError:
         pass

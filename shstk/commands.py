@@ -28,10 +28,10 @@ from shstk.plan import Question
 from shstk.pool import Meter, run
 from shstk.promela import to_promela
 from shstk.replay import replay
-from shstk.search import Answer, answer
+from shstk.search import Answer, TextFailure, answer
 from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound, Space
-from shstk.verdicts import VIOLATED, Report, combine, preference
+from shstk.verdicts import UNKNOWN, VIOLATED, Report, combine, preference
 
 DEFAULT_EXPLORE = Bound(2, 2, 1)
 
@@ -60,7 +60,7 @@ def _known(name: str, names: Iterable[str], what: str, where: str) -> str:
 
 
 def _without(arguments: argparse.Namespace) -> frozenset[str]:
-    names = [n for given in arguments.without for n in given.split(",") if n]
+    names = [n.strip() for given in arguments.without for n in given.split(",")]
     for name in names:
         _known(name, FAMILIES, "event family", "events")
         if name == "kernel":
@@ -160,35 +160,64 @@ def _reports(
         range(len(questions)),
         key=lambda n: -questions[n][0].bound.tasks * len(questions[n][0].families),
     )
+    try:
+        return _explored(arguments, chosen, wanted, questions, order, meter)
+    except TextFailure as failure:
+        raise UserError(str(failure)) from None
+
+
+def _explored(
+    arguments: argparse.Namespace,
+    chosen: list[Design],
+    wanted: frozenset[str],
+    questions: list[tuple[Question, Design]],
+    order: list[int],
+    meter: Meter,
+) -> tuple[list[Report], bool]:
     done, interrupted = run(_answer, [questions[n] for n in order], meter)
     by_question = {a.question: a for a in done}
     answers = [by_question[q] for q, _ in questions if q in by_question]
     reports = combine(answers, wanted)
+    interrupted = interrupted or any(a.interrupted for a in answers)
     if not interrupted:
-        liveness_verdicts(reports, chosen, without, wanted, meter)
-    return reports, interrupted or any(a.interrupted for a in answers)
+        without = _without(arguments)
+        interrupted = liveness_verdicts(reports, chosen, without, wanted, meter)
+    return reports, interrupted
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Explore designs and say which properties hold."""
-    chosen = [_design(name) for name in arguments.designs] or list(DESIGNS.values())
+    chosen = [_design(name) for name in dict.fromkeys(arguments.designs)]
+    chosen = chosen or list(DESIGNS.values())
+    names = [d.name for d in chosen]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two designs are called {name!r}; give one of them another name")
     wanted = frozenset(
         _known(name, PROPERTIES, "property", "properties") for name in arguments.property
     )
     expected = _expected(arguments.expect)
     out = _directory(arguments.out)
     reports, interrupted = _reports(arguments, chosen, wanted)
-    files = _write(reports, out)
+    try:
+        files, unwritten = _write(reports, out), ""
+    except (OSError, itf.ItfError) as error:
+        files, unwritten = {}, f"--out {arguments.out}: {error}"
     if arguments.format == "json":
         print(report.as_json(reports, files))
     else:
         print(report.text(reports, {d.name: d for d in chosen}))
+    if unwritten:
+        raise UserError(unwritten)
     if interrupted:
         print("shstk: interrupted; what is above was found until then", file=sys.stderr)
         return 130
     if expected is not None:
         return _compare(reports, expected)
-    return 1 if any(r.violated for r in reports) else 0
+    unknown = sum(v.status == UNKNOWN for r in reports for v in r.verdicts)
+    if unknown:
+        print(f"shstk: {unknown} verdicts are unknown: not explored to the end", file=sys.stderr)
+    return 1 if unknown or any(r.violated for r in reports) else 0
 
 
 def _expected(name: str | None) -> dict[str, dict[str, str]] | None:
@@ -196,12 +225,12 @@ def _expected(name: str | None) -> dict[str, dict[str, str]] | None:
         return None
     try:
         data = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--expect {name}: {error}") from None
     right = isinstance(data, dict) and all(
         isinstance(v, dict) and all(isinstance(s, str) for s in v.values()) for v in data.values()
     )
-    if not right:
+    if not right or not data:
         raise UserError(f'--expect {name}: expected {{"DESIGN": {{"PROPERTY": "STATUS"}}}}')
     return data  # type: ignore[no-any-return]
 
@@ -256,7 +285,7 @@ def trace(arguments: argparse.Namespace) -> int:
     """Print a shortest counterexample."""
     design = _design(arguments.design)
     prop = _known(arguments.property, PROPERTIES, "property", "properties")
-    reports, _ = _reports(arguments, [design], frozenset({prop}))
+    reports, interrupted = _reports(arguments, [design], frozenset({prop}))
     sites = [s for r in reports for v in r.verdicts if v.status == VIOLATED for s in v.sites]
     steps = sorted({s.step for s in sites})
     if arguments.at is not None:
@@ -266,8 +295,12 @@ def trace(arguments: argparse.Namespace) -> int:
     traces = [s.trace for s in sorted(sites, key=preference)]
     traces += [v.trace for r in reports for v in r.violated if v.trace is not None and not v.sites]
     if not traces:
-        print(f"shstk: no violation of {prop} by {design.name} up to the bound", file=sys.stderr)
-        return 1
+        if interrupted or any(v.status == UNKNOWN for r in reports for v in r.verdicts):
+            said = "not explored to the end, and none found until then"
+        else:
+            said = "none up to the bound"
+        print(f"shstk: violations of {prop} by {design.name}: {said}", file=sys.stderr)
+        return 130 if interrupted else 1
     _show(traces[0], design, arguments.format)
     return 0
 
@@ -359,6 +392,9 @@ def replay_file(arguments: argparse.Namespace) -> int:
         found = itf.read(Path(arguments.file))
     except itf.ItfError as error:
         raise UserError(str(error)) from None
+    if arguments.design is None and found.design not in DESIGNS:
+        # A trace is data: it does not choose a file to be executed.
+        raise UserError(f"the trace is of {found.design!r}: say --design FILE.py where that is")
     design = _design(arguments.design or found.design)
     try:
         space = Space(Bound(*found.bound))
@@ -366,7 +402,8 @@ def replay_file(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.file}: {error}") from None
     result = replay(found, design, space)
     if not result:
-        print(f"shstk: does not replay on {design.name}: {result.reason}", file=sys.stderr)
+        reason = " ".join(result.reason.split())
+        print(f"shstk: does not replay on {design.name}: {reason}", file=sys.stderr)
         return 1
     print(f"replays on {design.name}: {len(found.steps)} steps, violates {found.claim}")
     return 0

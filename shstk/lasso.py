@@ -15,6 +15,7 @@ from shstk.cache import tables as cached_tables
 from shstk.liveness import LivenessResult, check
 from shstk.plan import Question
 from shstk.pool import Meter, run
+from shstk.search import text_failure
 from shstk.space import Bound
 from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict, is_liveness
 
@@ -30,6 +31,13 @@ class _Job:
 
 
 def _work(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult], float]:
+    try:
+        return _check(job, tell)
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
+        raise text_failure(error, job.design) from None
+
+
+def _check(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult], float]:
     start = time.perf_counter()
     tables = cached_tables(job.design, BOUND, job.without, tell)
     families = Question(job.design.name, job.environment, BOUND, job.without).families

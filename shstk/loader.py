@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -156,6 +157,11 @@ def _instance(path: Path, cls: type[Design]) -> Design:
                 f"{path}:{_line(cls)}: class {cls.__name__}: {attribute} is not a text"
             )
         setattr(design, attribute, _one_line(value))
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", design.name) or design.name.startswith("."):
+        raise DesignError(
+            f"{path}:{_line(cls)}: class {cls.__name__}: the name is made of letters, digits, "
+            "'.', '_' and '-', 64 at most"
+        )
     if design.name in DESIGNS:
         design.name = path.name  # a changed copy is not the design it was copied from
     return design

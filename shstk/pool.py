@@ -75,7 +75,10 @@ def run(
                 _drain(messages, meter, len(done), len(futures))
                 for future, number in futures.items():
                     if future.done() and number not in done and not future.cancelled():
-                        done[number] = future.result()
+                        if isinstance(future.exception(), KeyboardInterrupt):
+                            interrupted = True
+                        else:
+                            done[number] = future.result()
                 if interrupted and all(f.done() for f in futures):
                     break
                 time.sleep(0.02)

@@ -48,7 +48,8 @@ def text(reports: Sequence[Report], designs: dict[str, Design]) -> str:
             "=" * WIDTH,
             f"{design.name}: {design.title}",
             f"  {design.cite}",
-            f"  {report.environment} environment",
+            f"  {report.environment} environment"
+            + (f", without {', '.join(report.without)}" if report.without else ""),
             *_coverage(report),
             "",
             *(line for verdict in report.verdicts for line in _verdict(verdict)),
@@ -73,7 +74,7 @@ def _coverage(report: Report) -> list[str]:
     lines = []
     for bound, coverage in report.coverage:
         full = " (bound saturated)" if coverage.saturated else ""
-        cut = "" if coverage.status == "complete" else f"  STOPPED: {coverage.status}"
+        cut = "" if coverage.status == "complete" else f"; STOPPED: {coverage.status}"
         lines.append(
             f"  explored  {bound_text(bound)}{full}: {coverage.states:,} states up to symmetry, "
             f"{coverage.transitions:,} transitions, depth {coverage.depth}, "
@@ -150,6 +151,7 @@ def _design(report: Report, files: dict[int, str]) -> dict[str, Any]:
     return {
         "design": report.design,
         "environment": report.environment,
+        "without": list(report.without),
         "bound": _bound(bounds[0]) if bounds else None,
         "bounds": [_bound(b) for b in bounds],
         "states": report.states,

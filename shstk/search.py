@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from counterexamples.trace import Trace, TraceStep
 from model.designs import Design
@@ -13,6 +15,7 @@ from shstk.build import CLAIMS, Request, Tables, program
 from shstk.cache import tables as cached_tables
 from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit, Progress, Result, TrapError
+from shstk.loader import design_files
 from shstk.plan import Question, slices
 from shstk.replay import Successor, replay, violation
 from shstk.slices import Slice
@@ -60,6 +63,20 @@ class Answer:
         return any(c.status == "interrupted" for c in self.coverage)
 
 
+class TextFailure(Exception):
+    """The text of a design raised an exception: one line, with the place."""
+
+
+def text_failure(error: Exception, design: Design) -> TextFailure:
+    """Say where in the text an exception came from, innermost first."""
+    text = {str(p) for p in design_files(design)}
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if f.filename in text), None)
+    where = f"{Path(place.filename).name}:{place.lineno}, in {place.name}: " if place else ""
+    said = " ".join(str(error).split())[:200]
+    return TextFailure(f"design {design.name}: {where}{type(error).__name__}: {said}")
+
+
 class InternalError(RuntimeError):
     """Two of our own engines disagree, or the text reached an impossible value."""
 
@@ -72,6 +89,17 @@ def answer(
     A violation that no run of the text has is the slice's own: its claims are explored
     again with more variables, in the end with all.
     """
+    try:
+        return _answer(question, design, progress)
+    except (InternalError, MemoryError, RecursionError, ArithmeticError, LookupError) as error:
+        raise text_failure(error, design) from None
+    except (AttributeError, AssertionError, NotImplementedError) as error:
+        raise text_failure(error, design) from None
+    except (TypeError, ValueError) as error:
+        raise text_failure(error, design) from None
+
+
+def _answer(question: Question, design: Design, progress: Callable[[str], None] | None) -> Answer:
     start = time.perf_counter()
     out = Answer(question)
     try:
@@ -128,7 +156,10 @@ def _explore(
 
     result = engine.explore(symmetry=question.symmetry, max_bytes=question.memory, progress=report)
     if result.trap is not None:
-        raise InternalError(f"{question.design}: an impossible state was reached: {result.trap}")
+        raise InternalError(
+            "a reachable state dereferences NULL (or has no group or mm): "
+            f"{result.trap.kind}, at depth {engine.depth(result.trap.state)}"
+        )
     finder = Concretizer(
         tables.space, design, engine, slice_, question.symmetry, question.switched_off
     )

@@ -49,6 +49,7 @@ class Report:
     verdicts: list[Verdict]
     coverage: list[tuple[Bound, Coverage]]
     refined: list[str]
+    without: tuple[str, ...] = ()
 
     @builtins.property
     def violated(self) -> list[Verdict]:
@@ -88,6 +89,7 @@ def combine(answers: Iterable[Answer], properties: frozenset[str] = frozenset())
             ],
             [(a.question.bound, c) for a in group for c in a.coverage],
             [line for a in group for line in a.refined],
+            tuple(sorted(group[0].question.without)),
         )
         for (design, environment), group in grouped.items()
     ]
