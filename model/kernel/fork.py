@@ -45,7 +45,7 @@ class CloneArgs:
 
     def stack_size(self, k: World) -> Term:
         """clone3's stack_size, in bytes; 0 where clone() or fork() was called."""
-        return k.choose("stack_size", STACK_SIZES)
+        return k.choose("stack_size", (0,) if self.worker else STACK_SIZES)
 
     def in_compat_syscall(self, k: World) -> Cond:
         """The clone came through the 32-bit entry (a property of the call, not the task)."""
@@ -189,7 +189,7 @@ def bad_fork_cleanup_mm(k: World) -> None:
 
 @step(Ctl.CLONE_COPIED, function="kernel_clone", source="kernel/fork.c, 6.12")
 def clone_commit(k: World) -> None:
-    """the last check of copy_process(), a fatal signal; then the child is woken
+    """the clone goes through unless a fatal signal is pending; the child is woken
 
     vfork_done is set before wake_up_new_task(), and nobody can tell the moment after the
     commit from the moment after the wake-up: one step.

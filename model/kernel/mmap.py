@@ -95,7 +95,9 @@ def vm_munmap(k: World, tsk: Task, addr: Addr, size: Term) -> str:
     mm = k.current.mm
     if size == 0:
         return EINVAL
-    if fatal_signal_pending(k.current):
+    # Who dies of a signal comes from get_signal(), which has taken SIGKILL off the queue.
+    dequeued = k.current.ctl.isin((Ctl.USER, Ctl.WORKER))
+    if fatal_signal_pending(k.current) & ~dequeued:
         if k.may("munmap-eintr", "mmap_lock contended"):
             return EINTR
     mapping = mm.at(addr)

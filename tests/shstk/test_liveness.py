@@ -176,7 +176,7 @@ def test_an_unfair_lock_keeps_v1_retrying_for_ever(tables: dict[str, Tables]) ->
     assert first.prefix[0][0] == -1
     assert first.trace is not None
     steps = [step.step for step in first.trace.steps]
-    assert steps == ["enable", "sigkill", "exit_mm_release"] and first.trace.loop == 2
+    assert steps == ["enable", "disable", "sigkill", "shstk_disable"] and first.trace.loop == 3
     assert "tries again" in first.trace.steps[-1].notes[0]
     for result in results:
         assert result.trace is not None

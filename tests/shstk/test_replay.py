@@ -129,12 +129,13 @@ RETRIES = "unmap-terminates/gets-past"
 
 def retrying() -> tuple[TraceStep, ...]:
     """v1: a killed task retries munmap while the lock is contended."""
-    return drive(SPACE, V1, [("enable", 0), ("sigkill", 0), ("exit_mm_release", 0, CONTENDED)])
+    path = [("enable", 0), ("disable", 0), ("sigkill", 0)]
+    return drive(SPACE, V1, [*path, ("shstk_disable", 0, CONTENDED)])
 
 
 def test_a_lasso_replays() -> None:
     """A loop that closes and leaves the claim false is a counterexample to liveness."""
-    assert replay(violation(SPACE, V1, RETRIES, retrying(), loop=2), V1, SPACE).reason == ""
+    assert replay(violation(SPACE, V1, RETRIES, retrying(), loop=3), V1, SPACE).reason == ""
 
 
 def test_a_lasso_must_close() -> None:
@@ -151,9 +152,9 @@ def test_a_liveness_claim_needs_a_lasso() -> None:
 
 def test_a_lasso_must_be_fair() -> None:
     """A loop in which another task never does what the kernel always could is no run."""
-    path = [("enable", 0), ("clone_thread", 0), ("clone_commit", 0), ("sigkill", 0)]
-    steps = drive(SPACE, V1, [*path, ("exit_mm_release", 0, CONTENDED)])
-    result = replay(violation(SPACE, V1, RETRIES, steps, loop=4), V1, SPACE)
+    path = [("enable", 0), ("clone_thread", 0), ("clone_commit", 0), ("disable", 0)]
+    steps = drive(SPACE, V1, [*path, ("sigkill", 0), ("shstk_disable", 0, CONTENDED)])
+    result = replay(violation(SPACE, V1, RETRIES, steps, loop=5), V1, SPACE)
     assert result.reason.startswith("the loop is not fair: exit_mm_release by task 1 ")
 
 
