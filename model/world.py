@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from model.state import Addr, Field, Group, Mm, Record, Special, Task
 
 U64 = 1 << 64
+PAGE_SIZE = 1 << 12
 
 
 class Cond:
@@ -124,8 +125,26 @@ class World(Protocol):
     def fresh_mm(self, name: str) -> Mm:
         """An mm without users; it is empty."""
 
-    def fresh_addr(self, mm: Mm, name: str) -> Addr:
-        """An address at which nothing is mapped in ``mm``."""
+    def fresh_addr(
+        self,
+        mm: Mm,
+        name: str,
+        size: Term | int = PAGE_SIZE,
+        shadow: bool = False,
+        low: Cond | bool = False,
+    ) -> Addr:
+        """An address at which nothing is mapped in ``mm``, with room for ``size`` bytes.
+
+        ``shadow``: for a shadow stack, which has guard gaps; ``low``: below 4 GiB.  Worlds
+        whose addresses are identities need to know neither.
+        """
+
+    def no_room(self, mm: Mm, size: Term | int, low: Cond | bool) -> Cond:
+        """Mapping a shadow stack of ``size`` bytes in ``mm`` gives -ENOMEM.
+
+        Arbitrary where addresses are identities; where they are numbers, a matter of the
+        address space (and of whoever wants to see the failure).
+        """
 
     # -- bulk ------------------------------------------------------------------
     def copy_fields(self, src: Record, dst: Record) -> None:
