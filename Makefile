@@ -1,16 +1,21 @@
 # make check: set up a private environment and check both designs.
 # make test:  set it up and run every test, the formatter, the linter and the type checker.
+# make nightly: ten times as many random scenarios on the reference machine.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: check test lint corpus bench clean
+.PHONY: check test nightly lint corpus bench clean
 
 check: $(STAMP)
 	$(VENV)/bin/shstk check --hostile || test $$? -eq 1
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m pytest
+
+# A long campaign of random scenarios on the reference machine, against the finite model.
+nightly: $(STAMP)
+	SHSTK_PROFILE=nightly $(VENV)/bin/python -m pytest tests/shstk/test_refine.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
@@ -24,6 +29,7 @@ corpus: $(STAMP)
 
 bench: $(STAMP)
 	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python -m benchmarks.reference
 
 $(STAMP): pyproject.toml requirements.txt shstk/engine/engine.c
 	$(PYTHON) -m venv $(VENV)

@@ -67,6 +67,8 @@ def dumps(trace: Trace) -> str:
         "environment": trace.environment,
         "bound": trace.bound._asdict(),
     }
+    if trace.aftermath:
+        meta["aftermath"] = trace.aftermath
     lines = ["{", f' "#meta": {_json(meta)},']
     if trace.loop is not None:
         lines.append(f' "loop": {trace.loop},')
@@ -157,6 +159,7 @@ def loads(text: str) -> Trace:
         initial=initial,
         steps=tuple(_as_step(s, i) for i, s in enumerate(steps, 1)),
         loop=_loop(top, len(states)),
+        aftermath=_texts(meta, "aftermath", "the file"),
     )
 
 

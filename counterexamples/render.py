@@ -406,6 +406,9 @@ def _verdict(names: Names, trace: Trace) -> list[str]:
     lines += _wrap("         ", _explanation(names, trace))
     if trace.loop is not None:
         lines.append(f"         the run repeats from step {trace.loop + 1} for ever")
+    if trace.aftermath:
+        lines += ["", "on the reference machine:"]
+        lines += [line for seen in trace.aftermath for line in _wrap("         ", seen)]
     return lines
 
 

@@ -51,7 +51,8 @@ class Trace:
     """A run from ``initial`` that violates a conjunct of a property in its last step.
 
     ``loop``: the number of the state (0 is ``initial``) that the last step leads back to,
-    where the violation is that the run goes on like that for ever.
+    where the violation is that the run goes on like that for ever.  ``aftermath``: what
+    comes of it on the reference machine, a line each.
     """
 
     design: str
@@ -63,6 +64,7 @@ class Trace:
     initial: StateView
     steps: tuple[TraceStep, ...]
     loop: int | None = None
+    aftermath: tuple[str, ...] = ()
 
     @builtins.property
     def claim(self) -> str:

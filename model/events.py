@@ -68,6 +68,14 @@ class Warned(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class Failed(Event):
+    """The system call that ``task`` is in will return ``-errno``."""
+
+    task: Task
+    errno: int
+
+
+@dataclass(frozen=True, eq=False)
 class CloneFailed(Event):
     """A clone returns an error to ``parent``.
 

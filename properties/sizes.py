@@ -1,8 +1,8 @@
 """Sizes of what the kernel allocates, in bytes."""
 
 from model.events import Allocated
-from model.kernel.mmap import PAGE_SIZE, SZ_4G, page_align
-from model.world import Cond, Term
+from model.kernel.mmap import SZ_4G, page_align
+from model.world import PAGE_SIZE, Cond, Term
 from properties.vocabulary import Judged, declare
 
 

@@ -31,7 +31,9 @@ def directory() -> Path:
 def key(design: Design, bound: Bound, switched_off: frozenset[str]) -> str:
     """A digest of everything that extraction depends on."""
     digest = hashlib.sha256(f"{VERSION} {design.name} {bound} {sorted(switched_off)}".encode())
-    sources = [p for part in ("model", "properties") for p in (ROOT / part).rglob("*.py")]
+    # The CPU and the reference machine have no part in the tables.
+    parts = ("model", "model/kernel", "model/designs", "properties")
+    sources = [p for part in parts for p in (ROOT / part).glob("*.py")]
     sources += [ROOT / "shstk" / f"{n}.py" for n in ("finite", "tables", "build", "space")]
     for path in [*sorted(sources), *sorted(design_files(design))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from shstk import commands
-from shstk.commands import UserError
+from shstk import run as scenario
+from shstk.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,6 +149,8 @@ def parser() -> Parser:
     _environment(export)
     export.add_argument("--slice", action="store_true", help="leave out the details")
 
+    scenario.add_parser(sub)
+
     replay = sub.add_parser(
         "replay",
         help="execute a trace again",
@@ -156,6 +159,13 @@ def parser() -> Parser:
     )
     replay.add_argument("file", metavar="FILE.itf.json")
     replay.add_argument("--design", metavar="DESIGN", help="on another design than the trace's")
+    replay.add_argument(
+        "--on",
+        choices=("text", "reference"),
+        default="text",
+        help="execute the text on the bound's states, or on the reference machine: real "
+        "addresses, page faults, #CP",
+    )
     return top
 
 

@@ -21,23 +21,22 @@ from shstk import plan, report
 from shstk.build import Request, program
 from shstk.cache import tables as cached_tables
 from shstk.engine import Engine, Progress, Result
+from shstk.errors import UserError
 from shstk.graph import reachable, write_dot, write_graphml
 from shstk.lasso import liveness_verdicts
 from shstk.loader import DesignError, load_design
 from shstk.plan import Question
 from shstk.pool import Meter, run
 from shstk.promela import to_promela
+from shstk.reference import replay_on_reference
 from shstk.replay import replay
-from shstk.search import Answer, TextFailure, answer
+from shstk.run import run as run_scenario
+from shstk.search import Answer, TextFailure, answer, text_failure
 from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound, Space
 from shstk.verdicts import UNKNOWN, VIOLATED, Report, combine, preference
 
 DEFAULT_EXPLORE = Bound(2, 2, 1)
-
-
-class UserError(Exception):
-    """What was asked for cannot be; the message says what would be right."""
 
 
 # -- arguments ---------------------------------------------------------------------
@@ -400,12 +399,31 @@ def replay_file(arguments: argparse.Namespace) -> int:
         space = Space(Bound(*found.bound))
     except ValueError as error:
         raise UserError(f"{arguments.file}: {error}") from None
+    if arguments.on == "reference":
+        return _on_reference(found, design)
     result = replay(found, design, space)
     if not result:
         reason = " ".join(result.reason.split())
         print(f"shstk: does not replay on {design.name}: {reason}", file=sys.stderr)
         return 1
     print(f"replays on {design.name}: {len(found.steps)} steps, violates {found.claim}")
+    return 0
+
+
+def _on_reference(found: Trace, design: Design) -> int:
+    """Execute a trace on the reference machine and show what comes of it."""
+    try:
+        result = replay_on_reference(found, design)
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise UserError(str(text_failure(error, design))) from None
+    if not result:
+        reason = " ".join(result.reason.split())
+        on = f"{design.name} on the reference machine"
+        print(f"shstk: does not replay on {on}: {reason}", file=sys.stderr)
+        return 1
+    print(f"replays on the reference machine: {len(found.steps)} steps, violates {found.claim}")
+    for line in result.aftermath:
+        print(f"  {line}")
     return 0
 
 
@@ -418,4 +436,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "explore": explore,
     "export": export,
     "replay": replay_file,
+    "run": run_scenario,
 }

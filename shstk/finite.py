@@ -11,7 +11,7 @@ and by the oracle in the tests.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ from model.state import (
     Task,
     fields,
 )
-from model.world import Cond, Term
+from model.world import PAGE_SIZE, Cond, Term
 from shstk.space import Space, Valuation
 
 MASK64 = (1 << 64) - 1
@@ -285,7 +285,8 @@ class Outcome:
 class Run:
     """One execution of a text: a world, a prefix of decisions to follow, and a record.
 
-    ``switched_off`` are the event families that ``may`` never grants.
+    ``switched_off`` are the event families that ``may`` never grants; ``fixed`` are inputs
+    that are known, by name, and no choice any more.
     """
 
     def __init__(
@@ -297,7 +298,9 @@ class Run:
         state: Valuation | None = None,
         switched_off: frozenset[str] = frozenset(),
         watch: Watch | None = None,
+        fixed: Mapping[str, object] | None = None,
     ) -> None:
+        self.fixed = fixed or {}
         self.space = space
         self.design = design
         self.prefix = prefix
@@ -424,6 +427,8 @@ class Run:
             raise Disabled
 
     def choose(self, name: str, values: Sequence[object]) -> FiniteTerm:
+        if name in self.fixed:
+            values = (self.fixed[name],)
         source = input_source(len(self.inputs), tuple(values))
         self.inputs.append((name, source))
         return FiniteTerm(self, (source, tuple(values)))
@@ -467,8 +472,18 @@ class Run:
             Mm, self._fresh(Sort.MM, name, lambda m: ~self.exists_task(lambda t: t.mm == m))
         )
 
-    def fresh_addr(self, mm: Mm, name: str) -> Addr:
+    def fresh_addr(
+        self,
+        mm: Mm,
+        name: str,
+        size: Term | int = PAGE_SIZE,
+        shadow: bool = False,
+        low: Cond | bool = False,
+    ) -> Addr:
         return cast(Addr, self._fresh(Sort.ADDR, name, lambda a: mm.at(a).kind == Kind.FREE))
+
+    def no_room(self, mm: Mm, size: Term | int, low: Cond | bool) -> Cond:
+        return self.may("alloc-failure", "ENOMEM")
 
     # -- bulk --------------------------------------------------------------------
     def copy_fields(self, src: Record, dst: Record) -> None:
@@ -623,16 +638,17 @@ def runs(
     state: Valuation | None = None,
     switched_off: frozenset[str] = frozenset(),
     watch: Watch | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> Iterator[Outcome]:
     """Every run of ``text`` by task ``current``: one per sequence of decisions.
 
     ``watch`` may ask questions about each event as it happens; their answers are in the
-    outcome and do not split the run.
+    outcome and do not split the run.  ``fixed`` inputs have the value they are given.
     """
     stack: list[tuple[bool, ...]] = [()]
     while stack:
         prefix = stack.pop()
-        run = Run(space, design, current, prefix, state, switched_off, watch)
+        run = Run(space, design, current, prefix, state, switched_off, watch, fixed)
         outcome = _execute(run, text)
         for at in range(len(run.decisions) - 1, len(prefix) - 1, -1):
             done = tuple(d[2] for d in run.decisions[:at])
@@ -661,6 +677,7 @@ def runs_step(
     state: Valuation | None = None,
     switched_off: frozenset[str] = frozenset(),
     watch: Watch | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> Iterator[Outcome]:
     """Every run of a step: its control-state guard, then its text."""
 
@@ -673,4 +690,4 @@ def runs_step(
             raise Impossible("a task without an mm")
         step.run(k)
 
-    return runs(space, design, current, guarded, state, switched_off, watch)
+    return runs(space, design, current, guarded, state, switched_off, watch, fixed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.designs import Design
 from properties import PROPERTIES
@@ -15,7 +15,7 @@ from shstk.cache import tables as cached_tables
 from shstk.liveness import LivenessResult, check
 from shstk.plan import Question
 from shstk.pool import Meter, run
-from shstk.search import text_failure
+from shstk.search import on_reference, text_failure
 from shstk.space import Bound
 from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict, is_liveness
 
@@ -49,6 +49,10 @@ def _check(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult]
         switched_off=job.without,
         progress=tell,
     )
+    results = [
+        replace(r, trace=on_reference(r.trace, job.design)) if r.trace is not None else r
+        for r in results
+    ]
     return results, time.perf_counter() - start
 
 

@@ -9,24 +9,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
-from counterexamples.render import size_text
+from counterexamples.notes import note
 from counterexamples.trace import Pick, Trace, TraceStep
 from model.designs import Design
-from model.events import (
-    Allocated,
-    CloneFailed,
-    CloneStarted,
-    Event,
-    ExecStarted,
-    FeatureChanged,
-    FutexWoken,
-    Retried,
-    Unmapped,
-    Warned,
-)
+from model.events import Event, Unmapped
 from model.kernel import STEPS, Step
 from model.kernel.mmap import RLIMITS, STACK_SIZES, can_still_run
-from model.state import LEFT, NULL, Kind, Record, Sort, Task
+from model.state import Record, Sort, Task
 from model.world import Cond, World
 from properties import (
     PROPERTIES,
@@ -36,7 +25,7 @@ from properties import (
     StateConjunct,
     TaskConjunct,
 )
-from shstk.finite import FiniteTerm, Outcome, runs, runs_step
+from shstk.finite import FiniteTerm, Impossible, Outcome, Run, runs_step
 from shstk.space import Space, Valuation
 from shstk.views import extent, valuation, view
 
@@ -94,10 +83,12 @@ def step_outcomes(
     step: Step,
     switched_off: frozenset[str] = NONE_OFF,
     wanted: Mapping[str, Pick] | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> list[Successor]:
     """Every way one step can go, with what happens inside it, judged as it happens.
 
-    Only those where the choices are the ``wanted`` ones, as far as these say.
+    Only those where the choices are the ``wanted`` ones, as far as these say.  ``fixed``
+    choices are given as values of the text, any number among them.
     """
     observer = _Observer(None)
 
@@ -114,6 +105,7 @@ def step_outcomes(
         dataclasses.replace(step, run=watched),
         state=before,
         switched_off=switched_off,
+        fixed=fixed,
     ):
         if outcome.status != "done":
             continue
@@ -319,7 +311,7 @@ def _violates(
     steps: Sequence[TraceStep],
 ) -> bool:
     if isinstance(conjunct, StateConjunct):
-        return _fails(space, design, at, conjunct)
+        return _fails(Run(space, design, 0, (), at), conjunct)
     return claim in steps[-1].violations
 
 
@@ -380,14 +372,17 @@ def _holds(
     space: Space, design: Design, at: Valuation, claim: Callable[[Any], Cond | bool]
 ) -> bool:
     """A claim about a state."""
-    answers: list[bool] = []
+    return _answer(Run(space, design, 0, (), at), claim)
 
-    def ask(k: Any) -> None:
-        answers.append(bool(claim(k)))
 
-    for outcome in runs(space, design, 0, ask, state=at):
-        assert outcome.status == "done", "a claim follows a reference that is NULL"
-    return all(answers)
+def _answer(run: Run, claim: Callable[[Any], Cond | bool]) -> bool:
+    """A claim about the state of a run that has done nothing: there is nothing to decide."""
+    try:
+        answer = bool(claim(run))
+    except Impossible:
+        raise AssertionError("a claim follows a reference that is NULL") from None
+    assert not run.decisions, "a claim about a given state makes no choice"
+    return answer
 
 
 def _for_task(conjunct: Conjunct, task: int) -> Callable[[Any], Cond | bool]:
@@ -395,24 +390,23 @@ def _for_task(conjunct: Conjunct, task: int) -> Callable[[Any], Cond | bool]:
     return lambda k: conjunct.holds(k, Task(k, k.const(task)))
 
 
-def _fails(space: Space, design: Design, at: Valuation, conjunct: StateConjunct) -> bool:
+def _fails(run: Run, conjunct: StateConjunct) -> bool:
     """A claim about states, or about every task in a state, is false."""
     if isinstance(conjunct, TaskConjunct):
-        return not all(
-            _holds(space, design, at, _for_task(conjunct, task))
-            for task in range(space.bound.tasks)
-        )
-    return not _holds(space, design, at, conjunct.holds)
+        tasks = range(run.space.bound.tasks)
+        return not all(_answer(run, _for_task(conjunct, task)) for task in tasks)
+    return not _answer(run, conjunct.holds)
 
 
 @functools.lru_cache(maxsize=50_000)
 def _failing(space: Space, design: Design, at: Valuation) -> tuple[str, ...]:
     """The claims about states that are false in this one."""
+    run = Run(space, design, 0, (), at)
     return tuple(
         f"{prop.id}/{conjunct.name}"
         for prop in PROPERTIES.values()
         for conjunct in prop.conjuncts
-        if isinstance(conjunct, StateConjunct) and _fails(space, design, at, conjunct)
+        if isinstance(conjunct, StateConjunct) and _fails(run, conjunct)
     )
 
 
@@ -465,64 +459,8 @@ class _Seen:
 
     def note(self) -> str:
         """What happened, in words, objects by number; empty where the step itself says it."""
-        event = self.event
-        match event:
-            case Allocated():
-                return f"the stack at {_show(event.addr)} is {_sized(event)}"
-            case Unmapped():
-                return self._unmapped(event)
-            case Warned():
-                cause = f": {event.cause}" if event.cause else ""
-                return f"WARNING in {_show(event.what)}{cause}, for {_show(event.task)}"
-            case CloneFailed():
-                return f"the clone returns an error to {_show(event.parent)}" + _also(
-                    ("a stack made for the child stays mapped", event.left_behind),
-                    ("the caller's own stack is not mapped any more", event.stack_gone),
-                )
-            case CloneStarted():
-                own = "a" if event.own_stack else "no"
-                return f"{_show(event.child)} starts with {own} shadow stack of its own"
-            case FutexWoken():
-                woken = f"the CLEARTID futex of {_show(event.task)} is woken"
-                return f"{woken}, and its stack is still mapped" if event.stack_mapped else ""
-            case FeatureChanged():
-                changed = f"a locked feature of {_show(event.task)} is changed"
-                return changed if event.locked else ""
-            case ExecStarted():
-                return ""  # the step says it
-            case Retried():
-                return f"munmap gives -EINTR; {_show(event.task)} tries again, nothing is changed"
-            case _:
-                return type(event).__name__
-
-    def _unmapped(self, event: Unmapped) -> str:
-        where = f"the kernel unmaps {_show(event.addr)} in {_show(event.mm)}"
-        kind, owner = _plain(event.kind), _plain(event.owner)
-        what = _show(event.kind)
-        if kind is Kind.FREE:
-            what = "nothing is mapped there"
-        elif owner is LEFT:
-            what += " of a task that has left"
-        elif owner is not NULL:
-            what += f" of {_show(event.owner)}"
         there = [f"task{number}" for number, on_it in self.on_it if on_it]
-        return f"{where} on behalf of {_show(event.task)}: {what}" + _also(
-            (f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} on it", bool(there)),
-            ("the range was recorded in an mm that exec has left", ~event.recorded_here),
-        )
-
-
-def _also(*remarks: tuple[str, Cond | bool]) -> str:
-    return "".join(f"; {words}" for words, so in remarks if so)
-
-
-def _sized(event: Allocated) -> str:
-    requested = cast(int, _plain(event.requested))
-    rule = f"stack_size {size_text(requested)}"
-    if requested == 0:
-        rule = f"RLIMIT_STACK {size_text(cast(int, _plain(event.rlimit)))}"
-    entry = ", 32-bit system call" if event.compat else ""
-    return f"{size_text(cast(int, _plain(event.size)))} ({rule}{entry})"
+        return note(self.event, _show, _plain, there)
 
 
 SORT_NAMES = {Sort.TASK: "task", Sort.GROUP: "group", Sort.MM: "mm", Sort.ADDR: "address"}

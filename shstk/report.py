@@ -170,6 +170,7 @@ def _verdict_json(verdict: Verdict, files: dict[int, str]) -> dict[str, Any]:
         "conjunct": trace.conjunct if trace else None,
         "where": trace.where if trace else None,
         "trace": files.get(id(trace)) if trace else None,
+        "aftermath": list(trace.aftermath) if trace else [],
         "assumptions": list(verdict.assumptions),
         "depends_on": None,  # not computed yet
         "witness": verdict.witness,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from counterexamples.trace import Trace, TraceStep
@@ -17,6 +17,7 @@ from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit, Progress, Result, TrapError
 from shstk.loader import design_files
 from shstk.plan import Question, slices
+from shstk.reference import replay_on_reference
 from shstk.replay import Successor, replay, violation
 from shstk.slices import Slice
 
@@ -234,8 +235,18 @@ def _runs(
         verdict = replay(trace, design, tables.space)
         if not verdict:
             raise InternalError(f"{CLAIMS[bit].name}: the trace does not replay: {verdict.reason}")
-        sites.append(Site(bit, step, trace))
+        sites.append(Site(bit, step, on_reference(trace, design)))
     return sites, failed & ~found
+
+
+def on_reference(trace: Trace, design: Design) -> Trace:
+    """The trace with what comes of it on the reference machine; InternalError if it does not go."""
+    found = replay_on_reference(trace, design)
+    if not found:
+        raise InternalError(
+            f"{trace.claim}: the trace does not replay on the reference machine: {found.reason}"
+        )
+    return replace(trace, aftermath=found.aftermath)
 
 
 def _run(finder: Concretizer, hit: Hit) -> tuple[TraceStep, ...] | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from counterexamples import itf
 from counterexamples.render import render_text
+from shstk.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- trace: linux-6.12 not-in-use -->\n", "<!-- end -->"
@@ -19,8 +22,27 @@ def test_readme_shows_the_recorded_trace() -> None:
     assert shown == "```\n" + render_text(itf.read(recorded)).strip("\n") + "\n```"
 
 
+SCENARIO = ROOT / "counterexamples" / "scenarios" / "vfork-parent-killed.scn"
+
+
+def shown(begin: str) -> str:
+    """What the README has between a mark and the next end, without the fence."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text.split(begin)[1].split(END)[0].strip("\n").strip("`").strip("\n")
+
+
+def test_readme_shows_a_scenario_and_its_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """The scenario in the README is the file, and what follows is printed for it."""
+    assert shown("<!-- scenario: vfork-parent-killed -->\n") == SCENARIO.read_text().strip("\n")
+    assert main(["run", "--design", "linux-6.12", str(SCENARIO)]) == 0
+    assert (
+        capsys.readouterr().out.strip("\n").endswith(shown("<!-- run: vfork-parent-killed -->\n"))
+    )
+
+
 def test_every_source_is_in_the_architecture_page() -> None:
     """ARCHITECTURE.md names every module of shstk."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    for path in (ROOT / "shstk").glob("*.py"):
+    folders = ("shstk", "counterexamples", "model/reference")
+    for path in [p for folder in folders for p in (ROOT / folder).glob("*.py")]:
         assert path.name == "__init__.py" or path.name in page, path.name

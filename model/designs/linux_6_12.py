@@ -7,8 +7,10 @@ and process.c of 6.12.117.
 
 from __future__ import annotations
 
-from model.designs.design import EINVAL, ENOMEM, Design
+from model.designs.design import Design
+from model.designs.user_memory_6_12 import UserMemory612
 from model.events import Warned, Warning
+from model.kernel.errno import EOPNOTSUPP, EPERM
 from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
 from model.kernel.mmap import (
     EINTR,
@@ -23,7 +25,7 @@ from model.state import NO, NULL, YES, Kind, Off, Task
 from model.world import Cond, Term, World
 
 
-class Linux612(Design):
+class Linux612(UserMemory612, Design):
     """The merged design."""
 
     name = "linux-6.12"
@@ -35,15 +37,16 @@ class Linux612(Design):
         return tsk.shstk == YES
 
     def copy_thread(self, k: World, child: Task, args: CloneArgs) -> int:
-        if self.shstk_alloc_thread_stack(k, child, args) != 0:
-            return ENOMEM
+        err = self.shstk_alloc_thread_stack(k, child, args)
+        if err != 0:
+            return err
         if args.worker:
             # fpu_clone(minimal): the init state.  The new stack is never run on.
             child.ssp = NULL
             child.off = Off.TOP
             return 0
         if args.bad_tls(k):
-            return EINVAL
+            return EPERM
         return 0
 
     def adjust_shstk_size(self, k: World, size: Term, rlimit: Term) -> Term:
@@ -64,9 +67,9 @@ class Linux612(Design):
         rlimit = rlimit_stack(k)
         size = self.adjust_shstk_size(k, requested, rlimit)
         compat = args.in_compat_syscall(k)
-        addr = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
-        if addr == NULL:
-            return ENOMEM
+        addr, err = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
+        if err != 0:
+            return err
         tsk.base = addr
         tsk.size = size
         tsk.ssp = addr  # fpu_clone() -> update_fpu_shstk()
@@ -103,12 +106,12 @@ class Linux612(Design):
     def shstk_setup(self, k: World) -> int:
         current = k.current
         if k.may("compat", "compat"):
-            return EINVAL  # -EOPNOTSUPP
+            return EOPNOTSUPP
         rlimit = rlimit_stack(k)
         size = page_align(rlimit_stack_max_4g(k, rlimit))
-        addr = mmap_shadow_stack(k, current, size, Kind.SETUP, 0, rlimit, False)
-        if addr == NULL:
-            return ENOMEM
+        addr, err = mmap_shadow_stack(k, current, size, Kind.SETUP, 0, rlimit, False)
+        if err != 0:
+            return err
         current.ssp = addr
         current.off = Off.TOP
         current.base = addr

@@ -9,8 +9,10 @@ There is no features word: a task has shadow stacks on where thread.shstk.size !
 
 from __future__ import annotations
 
-from model.designs.design import EINVAL, ENOMEM, Design
+from model.designs.design import Design
+from model.designs.user_memory_v1 import UserMemoryV1
 from model.events import Retried, Warned, Warning
+from model.kernel.errno import ECANCELED, EPERM
 from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
 from model.kernel.mmap import (
     EINTR,
@@ -25,7 +27,7 @@ from model.state import NULL, Kind, Off, Task
 from model.world import Cond, Term, World
 
 
-class V1(Design):
+class V1(UserMemoryV1, Design):
     """The patch as posted."""
 
     name = "v1"
@@ -33,6 +35,10 @@ class V1(Design):
     cite = "Message-ID 20220130211838.8382-29-rick.p.edgecombe@intel.com (Linux 5.17)"
     source = "arch/x86/kernel/shstk.c, v1 28/35"
     has_mseal = False  # mseal(2) came with 6.10
+    signal_frame_is_token = True
+    map_above4g = False
+    huge_pages = False
+    guard_gaps = "both"
 
     def enabled(self, tsk: Task) -> Cond:
         return tsk.size != 0
@@ -44,7 +50,7 @@ class V1(Design):
             child.off = Off.TOP
             return 0
         if args.bad_tls(k):
-            return EINVAL
+            return EPERM
         return self.shstk_alloc_thread_stack(k, child, args)
 
     def shstk_alloc_thread_stack(self, k: World, tsk: Task, args: CloneArgs) -> int:
@@ -61,11 +67,11 @@ class V1(Design):
         if compat:
             stack_size = stack_size // 4
         size = page_align(stack_size)
-        addr = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
-        if addr == NULL:
+        addr, err = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
+        if err != 0:
             tsk.base = NULL
             tsk.size = 0
-            return ENOMEM
+            return err
         tsk.ssp = addr
         tsk.off = Off.TOP
         tsk.base = addr
@@ -105,9 +111,9 @@ class V1(Design):
         rlimit = rlimit_stack(k)
         size = page_align(rlimit_stack_max_4g(k, rlimit))
         compat = k.may("compat", "compat")
-        addr = mmap_shadow_stack(k, current, size, Kind.SETUP, 0, rlimit, compat)
-        if addr == NULL:
-            return 1
+        addr, err = mmap_shadow_stack(k, current, size, Kind.SETUP, 0, rlimit, compat)
+        if err != 0:
+            return ECANCELED  # arch_prctl() makes that of any failure
         current.ssp = addr
         current.off = Off.TOP
         current.base = addr

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.events import CloneFailed, CloneStarted
+from model.events import CloneFailed, CloneStarted, Failed
 from model.kernel.exit import leave_mm, mmput
 from model.kernel.mmap import STACK_SIZES, owns_mapping
 from model.kernel.signal import fatal_signal_pending
@@ -68,7 +68,9 @@ def copy_process(k: World, args: CloneArgs) -> None:
     copy_mm(k, child, args)
     current.child = child
     current.clone_vfork = args.flags & CLONE_VFORK != 0
-    if k.design.copy_thread(k, child, args) != 0:
+    err = k.design.copy_thread(k, child, args)
+    if err != 0:
+        k.emit(Failed(current, err))
         bad_fork_cleanup_io(k)
         return
     current.ctl = Ctl.CLONE_COPIED

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import cast
 
 from model.events import Allocated, Unmapped
+from model.kernel import errno
 from model.kernel.signal import fatal_signal_pending
 from model.state import NO, NULL, SHADOW_KINDS, YES, Addr, Ctl, Kind, Mm, Special, Task
-from model.world import Cond, Term, World
+from model.world import PAGE_SIZE, Cond, Term, World
 
-PAGE_SIZE = 1 << 12
 SZ_4G = 1 << 32
 TASK_SIZE_MAX = (1 << 47) - PAGE_SIZE
 
@@ -49,23 +49,23 @@ def mmap_shadow_stack(
     requested: Term | int,
     rlimit: Term,
     compat: Cond | bool,
-) -> Addr | Special:
-    """do_mmap() of a new VM_SHADOW_STACK area in current->mm; NULL on error.
+) -> tuple[Addr | Special, int]:
+    """do_mmap() of a new VM_SHADOW_STACK area in current->mm: its address, 0; or NULL, errno.
 
     ``tsk`` is whom it is for.  Length 0 is -EINVAL; -ENOMEM is possible at any time.
     Which free address is taken is arbitrary (mm/mmap.c, 6.12).
     """
     if size == 0:
-        return NULL
-    if k.may("alloc-failure", "ENOMEM"):
-        return NULL
+        return NULL, errno.EINVAL
     mm = k.current.mm
-    addr = k.fresh_addr(mm, "addr")
+    if k.no_room(mm, size, low=compat):
+        return NULL, errno.ENOMEM
+    addr = k.fresh_addr(mm, "addr", size, shadow=True, low=compat)
     mapping = mm.at(addr)
     mapping.kind = kind
     mapping.owner = tsk
     k.emit(Allocated(tsk, addr, kind, size, requested, rlimit, compat))
-    return addr
+    return addr, 0
 
 
 def can_still_run(tsk: Task) -> Cond:

@@ -1,4 +1,4 @@
-"""arch_prctl of shadow-stack features (arch/x86/kernel/shstk.c of 6.12, cet_prctl.c of v1).
+"""arch_prctl of shadow-stack features (arch/x86/kernel/shstk.c of 6.12, elf_feature_prctl.c of v1).
 
 Disabling is two steps, so that a fatal signal can arrive in between.  UNLOCK (ptrace,
 CONFIG_CHECKPOINT_RESTORE) is left out.
@@ -6,7 +6,7 @@ CONFIG_CHECKPOINT_RESTORE) is left out.
 
 from __future__ import annotations
 
-from model.events import FeatureChanged
+from model.events import Failed, FeatureChanged
 from model.kernel.signal import fatal_signal_pending
 from model.kernel.steps import step
 from model.state import NO, YES, Ctl
@@ -22,8 +22,11 @@ def enable(k: World) -> None:
     k.require(~fatal_signal_pending(current))
     k.require(current.locked_shstk == NO)
     k.require(~k.design.enabled(current))
-    if k.design.shstk_setup(k) == 0:
-        k.emit(FeatureChanged(current, current.locked_shstk == YES))
+    err = k.design.shstk_setup(k)
+    if err != 0:
+        k.emit(Failed(current, err))
+        return
+    k.emit(FeatureChanged(current, current.locked_shstk == YES))
 
 
 @step(Ctl.USER, family="disable", function="arch_prctl", source="")

@@ -1,9 +1,10 @@
 """What user code does to mappings and to SSP.
 
 CALL and RET are here only as touching the stack that SSP points into; what they do
-to its contents, signal frames included, belongs to the CPU's text.  Left out:
-mprotect of a shadow stack (the life cycle sees it as munmap that can be undone),
-WRSS and hand-made tokens.
+to its contents, signal frames included, belongs to the CPU's text, and the executable
+reference machine checks that these steps are what comes of it.  Left out: mprotect of a
+shadow stack (the life cycle sees it as munmap that can be undone), WRSS and hand-made
+tokens, more than one token on a stack, and SAVEPREVSSP later than right after RSTORSSP.
 """
 
 from __future__ import annotations
@@ -35,11 +36,33 @@ def call(k: World) -> None:
         force_fatal_sig(k, current)
         return
     current.off = Off.INSIDE
+    stack = current.mm.at(current.ssp)
+    if stack.token == YES:  # below SSP, it may be what is overwritten
+        stack.token = k.choose("token after", (True, False))
+
+
+@step(Ctl.USER, family="pivot", function="setup_signal_shadow_stack", source="")
+def signal_with_token(k: World) -> None:
+    """a signal is delivered; its frame on the shadow stack is a restore token"""
+    current = k.current
+    begin_user(k)
+    k.require(k.design.signal_frame_is_token)
+    k.require(current.ssp != NULL)
+    k.require(stack_is_there(k))
+    current.off = Off.INSIDE
+    current.mm.at(current.ssp).token = True
+
+
+@step(Ctl.USER, family="fault", function="force_sig_fault", source="arch/x86/kernel/traps.c, 6.12")
+def fault(k: World) -> None:
+    """an exception that the program does not handle: SIGSEGV"""
+    begin_user(k)
+    force_fatal_sig(k, k.current)
 
 
 @step(Ctl.USER, family="run", function="RET", source="SDM vol. 2, RET")
 def ret(k: World) -> None:
-    """RET, or sigreturn: the task reads at SSP"""
+    """RET, INCSSP or sigreturn: the task reads at SSP and moves it up"""
     current = k.current
     begin_user(k)
     k.require(current.ssp != NULL)
@@ -72,30 +95,38 @@ def munmap(k: World) -> None:
 
 @step(Ctl.USER, family="map-shadow-stack", source="arch/x86/kernel/shstk.c, 6.12")
 def map_shadow_stack(k: World) -> None:
-    """map_shadow_stack(2), with a restore token"""
+    """map_shadow_stack(2), with a restore token or without"""
     begin_user(k)
     mm = k.current.mm
     mapping = mm.at(k.fresh_addr(mm, "addr"))
     mapping.kind = Kind.MAP
-    mapping.token = True
+    mapping.token = k.choose("SHADOW_STACK_SET_TOKEN", (True, False))
 
 
 @step(Ctl.USER, family="pivot", function="RSTORSSP", source="SDM vol. 2, RSTORSSP")
 def rstorssp(k: World) -> None:
-    """RSTORSSP to a stack with a restore token; SAVEPREVSSP may leave one on the old"""
+    """RSTORSSP to a stack with a restore token; SAVEPREVSSP may leave one on the old
+
+    RSTORSSP puts SSP at the token, SAVEPREVSSP above it: at the top, where the token was
+    the kernel's.  RSTORSSP does not touch the old stack, which may be gone.
+    """
     current = k.current
     begin_user(k)
     k.require(current.ssp != NULL)
-    k.require(stack_is_there(k))
     addr = k.any_addr("to")
     target = current.mm.at(addr)
     k.require(target.kind.isin(SHADOW_KINDS))
     k.require(target.token == YES)
+    save = k.may("pivot", "SAVEPREVSSP")
+    if save:
+        k.require(stack_is_there(k))
     target.token = False
-    if k.may("pivot", "SAVEPREVSSP"):
+    if save:
         current.mm.at(current.ssp).token = True
+        current.off = k.choose("SSP after", (Off.TOP, Off.INSIDE))
+    else:
+        current.off = Off.INSIDE
     current.ssp = addr
-    current.off = Off.INSIDE
 
 
 @step(Ctl.USER, family="mseal", source="mm/mseal.c, 6.12")
@@ -129,4 +160,5 @@ def mremap_shadow_stack(k: World) -> None:
     k.require(old.sealed == NO)
     new = mm.at(k.fresh_addr(mm, "to"))
     k.copy_fields(old, new)
+    new.token = False  # a restore token names its own address
     k.reset(old)

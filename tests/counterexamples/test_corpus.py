@@ -8,6 +8,7 @@ import pytest
 
 from counterexamples import itf
 from model.designs import DESIGNS
+from shstk.reference import replay_on_reference
 from shstk.replay import replay
 from shstk.space import Bound, Space
 
@@ -21,6 +22,21 @@ def test_recorded_trace_replays(file: Path) -> None:
     trace = itf.read(file)
     result = replay(trace, DESIGNS[trace.design], Space(Bound(*trace.bound)))
     assert result, result.reason
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_recorded_trace_replays_on_the_reference_machine(file: Path) -> None:
+    """On real addresses it violates what it says, and ends in something that can be seen."""
+    trace = itf.read(file)
+    result = replay_on_reference(trace, DESIGNS[trace.design])
+    assert result, result.reason
+    assert result.aftermath and result.aftermath == trace.aftermath
+
+
+def test_another_design_does_not_do_it() -> None:
+    """The machine runs the design's own text: v1's trace is none of the merged design's."""
+    trace = itf.read(CORPUS / "v1-not-in-use.itf.json")
+    assert not replay_on_reference(trace, DESIGNS["linux-6.12"])
 
 
 def test_both_designs_are_recorded() -> None:

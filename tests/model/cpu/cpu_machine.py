@@ -12,6 +12,7 @@ from model.cpu import SH_STK_EN, PageFaultCode, Vector
 from model.cpu.concrete import ConcreteCpu, CpuFault, PageFault, Registers
 
 PAGE = 4096
+NOISE = 0x5A5A_5A5A_5A5A_5A5A  # what random memory is full of, so that a stray 0 is seen
 P, W, U, SS = PageFaultCode.P, PageFaultCode.W, PageFaultCode.U, PageFaultCode.SS
 
 
@@ -37,16 +38,17 @@ class SparseMemory:
         self.log: list[tuple[str, int, int, bool]] = []
 
     def __repr__(self) -> str:
-        """The pages, and the words on them that are not 0."""
+        """The pages, and the words on them that are not blank."""
         kinds = {hex(page * PAGE): kind.name for page, kind in sorted(self.kinds.items())}
         starts = (page * PAGE + at for page in sorted(self.bytes) for at in range(0, PAGE, 8))
-        return f"{kinds} { {hex(a): hex(self.peek(a)) for a in starts if self.peek(a)} }"
+        words = {hex(a): hex(self.peek(a)) for a in starts if self.peek(a) not in (0, NOISE)}
+        return f"{kinds} {words}"
 
-    def map(self, address: int, kind: Kind, pages: int = 1) -> None:
-        """Fresh zeroed pages."""
+    def map(self, address: int, kind: Kind, pages: int = 1, word: int = 0) -> None:
+        """Fresh pages, full of ``word``."""
         for page in range(address // PAGE, address // PAGE + pages):
             self.kinds[page] = kind
-            self.bytes[page] = bytearray(PAGE)
+            self.bytes[page] = bytearray(word.to_bytes(8, "little") * (PAGE // 8))
 
     # -- what the CPU asks ------------------------------------------------------------
     def load(self, address: int, width: int, shadow: bool, user: bool, /) -> int:

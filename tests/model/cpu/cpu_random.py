@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cpu_machine import PAGE, Kind, Machine, SparseMemory
+from cpu_machine import NOISE, PAGE, Kind, Machine, SparseMemory
 from hypothesis import strategies as st
 
 from model.cpu import Frame
@@ -60,8 +60,7 @@ def cases(draw: st.DrawFn, instruction: Callable[..., Any]) -> Case:
     for page, kind in enumerate(LAYOUT):
         address = (base + page * PAGE) & mask
         if not noncanonical(address):
-            memory.map(address, kind)
-            memory.bytes[address // PAGE][:] = b"\x5a" * PAGE  # so that a stray 0 is seen
+            memory.map(address, kind, word=NOISE)
 
     def pointer(first: int, align: int) -> int:
         """Into the two pages of one kind."""

@@ -1,0 +1,128 @@
+"""Values of the concrete world: plain Python values under the operators the text uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from model.state import Record
+from model.world import U64, Cond, Term
+
+MASK64 = U64 - 1
+
+
+class Undefined(Exception):
+    """A decision about a field of nothing: the text followed NULL."""
+
+
+NOTHING = object()  # what a field of NULL holds
+
+
+@dataclass(frozen=True)
+class Range:
+    """A page range as the life cycle knows it: equal where it starts at the same address.
+
+    ``start`` and ``size`` in bytes.  Ranges that overlap otherwise are the memory level's.
+    """
+
+    start: int
+    size: int = field(compare=False)
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.start + self.size
+
+    def __str__(self) -> str:
+        return f"{self.start:#x}"
+
+
+class Truth(Cond):
+    """A condition: known, or an exception for whoever asks."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bool | Callable[[], bool]) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value if isinstance(self._value, bool) else self._value()
+
+    def __and__(self, other: Cond | bool) -> Cond:
+        return (
+            Truth(lambda: bool(self) and bool(other))
+            if _later(self, other)
+            else Truth(bool(self) and bool(other))
+        )
+
+    def __or__(self, other: Cond | bool) -> Cond:
+        return (
+            Truth(lambda: bool(self) or bool(other))
+            if _later(self, other)
+            else Truth(bool(self) or bool(other))
+        )
+
+    def __invert__(self) -> Cond:
+        return Truth(not self._value) if isinstance(self._value, bool) else Truth(lambda: not self)
+
+
+def _later(*conditions: Cond | bool) -> bool:
+    """Some of them has no value unless another decides first."""
+    return any(isinstance(c, Truth) and not isinstance(c._value, bool) for c in conditions)
+
+
+def _refuse() -> bool:
+    raise Undefined("the text follows a reference that is NULL")
+
+
+class Value(Term):
+    """A value that is known."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> Cond:  # type: ignore[override]
+        right = plain(other)
+        if self.value is NOTHING or right is NOTHING:
+            return Truth(_refuse)
+        return Truth(bool(self.value is right or self.value == right))
+
+    def __lt__(self, other: Term | int) -> Cond:
+        return Truth(bool(self.value < plain(other)))
+
+    def __le__(self, other: Term | int) -> Cond:
+        return Truth(bool(self.value <= plain(other)))
+
+    def __add__(self, other: Term | int) -> Term:
+        return Value((self.value + plain(other)) & MASK64)
+
+    def __and__(self, other: Term | int) -> Term:
+        return Value(self.value & plain(other))
+
+    def __floordiv__(self, other: int) -> Term:
+        return Value(self.value // other)
+
+    def __mod__(self, other: int) -> Term:
+        return Value(self.value % other)
+
+    def isin(self, values: Sequence[object]) -> Cond:
+        if self.value is NOTHING:
+            return Truth(_refuse)
+        return Truth(any(v is self.value or v == self.value for v in values))
+
+    def __repr__(self) -> str:
+        return f"Value({self.value!r})"
+
+
+def plain(value: object) -> Any:
+    """The Python value behind a term, a record's index, or what is plain already."""
+    if isinstance(value, Record):
+        value = value.index[0]
+    if isinstance(value, Value):
+        return value.value
+    if isinstance(value, Truth):
+        return bool(value)
+    return cast(Any, value)

@@ -1,0 +1,415 @@
+"""The concrete world: the kernel and design text executed on the reference machine.
+
+Addresses are numbers, ranges have sizes, munmap takes what overlaps.  What the text
+leaves open is decided by the machine: the arguments of the system call, the address
+space (where there is room), or whoever drives it (``given``).  Every decision is kept
+in ``picks``, so that it can be compared with what the finite world allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from model.designs import Design
+from model.events import Event
+from model.kernel import FAMILIES, Step
+from model.kernel.errno import ENOMEM
+from model.reference.system import Group as GroupState
+from model.reference.system import System, Thread
+from model.reference.tokens import restore_tokens
+from model.reference.values import NOTHING, Range, Truth, Value, plain
+from model.reference.vma import AddressSpace, Vma
+from model.state import (
+    LEFT,
+    NULL,
+    RECORD_OF,
+    SHADOW_KINDS,
+    Addr,
+    Ctl,
+    Field,
+    Group,
+    Kind,
+    Mm,
+    Off,
+    Record,
+    Sort,
+    Special,
+    Task,
+)
+from model.state import Mapping as MappingRecord
+from model.world import PAGE_SIZE, Cond, Term
+
+SH_STK_EN, WR_SHSTK_EN = 1, 2  # IA32_U_CET
+
+Watch = Callable[["ConcreteWorld", Event], None]
+
+
+class Disabled(Exception):
+    """The step cannot happen here."""
+
+
+class Changes(Exception):
+    """The step is about to change something, so it can happen: ends a trial run."""
+
+
+class ConcreteWorld:
+    """One execution of a text by a task.
+
+    ``given``: decisions by name.  ``trial``: only find out whether the step can happen.
+    ``watch`` is told of each event as it happens.  ``before`` is the system as it was.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        current: int,
+        given: Mapping[str, object] | None = None,
+        watch: Watch | None = None,
+        before: System | None = None,
+        trial: bool = False,
+    ) -> None:
+        self.system = system
+        self.design: Design = system.design
+        self.given = given or {}
+        self.watch = watch
+        self.system_before = before
+        self.trial = trial
+        self.changed = False
+        self.events: list[Event] = []
+        self.picks: dict[str, object] = {}
+        self._me = current
+
+    # -- handles -----------------------------------------------------------------
+    def handle(self, sort: Sort, number: object) -> Any:
+        """The record of an object, or of NULL."""
+        return RECORD_OF[sort](cast(Any, self), Value(number))
+
+    @property
+    def current(self) -> Task:
+        """The task whose step this is."""
+        return cast(Task, self.handle(Sort.TASK, self._me))
+
+    def before(self, record: Record) -> Any:
+        """The same object as it was before the step."""
+        if self.system_before is None:
+            raise ValueError("this world has not kept the state before the step")
+        return type(record)(cast(Any, ConcreteWorld(self.system_before, self._me)), *record.index)
+
+    # -- state -------------------------------------------------------------------
+    def read(self, record: Record, field: Field[Any]) -> object:
+        value = self._read(record, field.name)
+        if field.sort is None:
+            return Value(value)
+        return RECORD_OF[field.sort](cast(Any, self), Value(value))
+
+    def _read(self, record: Record, name: str) -> object:
+        index = [cast(Value, term).value for term in record.index]
+        if any(i is NULL or i is LEFT or i is NOTHING for i in index):
+            return NOTHING
+        if isinstance(record, Task):
+            thread = self.system.threads.get(index[0])
+            return _initial(Task, name) if thread is None else task_field(thread, name)
+        if isinstance(record, Group):
+            return getattr(self.system.groups[index[0]], name)
+        space = self.system.mms.get(index[0])
+        return _mapping_field(space, index[1], name)
+
+    def write(self, record: Record, field: Field[Any], value: object) -> None:
+        self._change()
+        value = plain(value)
+        number = plain(record)
+        if isinstance(record, Task):
+            _set_task_field(self.system.threads[number], field.name, value)
+        elif isinstance(record, Group):
+            setattr(self.system.groups[number], field.name, value)
+        else:
+            range_ = cast(Range, plain(record.index[1]))
+            _set_mapping_field(self.system.mms[number], range_, field.name, value)
+
+    def _change(self) -> None:
+        if self.trial:
+            raise Changes
+        self.changed = True
+
+    # -- quantifiers -------------------------------------------------------------
+    def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
+        tasks = list(self.system.threads)
+        return Truth(any(bool(predicate(self.handle(Sort.TASK, n))) for n in tasks))
+
+    def exists_addr(self, predicate: Callable[[Addr], Cond]) -> Cond:
+        ranges = {
+            area.start: Range(area.start, area.end - area.start)
+            for space in self.system.mms.values()
+            for area in space.areas
+            if not area.image
+        }
+        return Truth(any(bool(predicate(self.handle(Sort.ADDR, r))) for r in ranges.values()))
+
+    def exists_mm(self, predicate: Callable[[Mm], Cond]) -> Cond:
+        return Truth(any(bool(predicate(self.handle(Sort.MM, n))) for n in self.system.mms))
+
+    # -- decisions ---------------------------------------------------------------
+    def require(self, condition: Cond | bool) -> None:
+        if not condition:
+            if self.changed:
+                raise AssertionError("a step that has changed something must not give up")
+            raise Disabled
+
+    def choose(self, name: str, values: Sequence[object]) -> Term:
+        if name in self.given:
+            value = self.given[name]
+        elif name == "RLIMIT_STACK":
+            value = self.system.groups[plain(self.current.group)].rlimit_stack
+        else:
+            value = values[0]
+        self.picks[name] = value
+        return Value(value)
+
+    def may(self, family: str, name: str = "") -> Cond:
+        if family not in FAMILIES:
+            raise ValueError(f"unknown event family {family!r} in the text")
+        return Truth(bool(plain(self.choose(name or family, (False, True)))))
+
+    def any_addr(self, name: str) -> Addr:
+        value = self.given[name]
+        self.picks[name] = value
+        return cast(Addr, self.handle(Sort.ADDR, value))
+
+    # -- fresh objects -------------------------------------------------------------
+    def fresh_task(self, name: str) -> Task:
+        self._change()
+        tid = self.system.number("task")
+        self.picks[name] = tid
+        return cast(Task, self.handle(Sort.TASK, tid))
+
+    def fresh_group(self) -> Group:
+        self._change()
+        number = self.system.number("group")
+        self.picks["group"] = number
+        known = self.system.groups[plain(self.current.group)]
+        self.system.groups[number] = GroupState(
+            rlimit_stack=known.rlimit_stack, handlers=dict(known.handlers)
+        )
+        return cast(Group, self.handle(Sort.GROUP, number))
+
+    def fresh_mm(self, name: str) -> Mm:
+        self._change()
+        number = self.system.number("mm")
+        self.picks[name] = number
+        self.system.mms[number] = self.system.new_space()
+        return cast(Mm, self.handle(Sort.MM, number))
+
+    def fresh_addr(
+        self,
+        mm: Mm,
+        name: str,
+        size: Term | int = PAGE_SIZE,
+        shadow: bool = False,
+        low: Cond | bool = False,
+    ) -> Addr:
+        length = page_up(plain(size))
+        start = self._place(mm, name, length, shadow, bool(low))
+        assert start >= 0, "the text asks no_room() first"
+        range_ = Range(start, length)
+        self.picks[name] = range_
+        return cast(Addr, self.handle(Sort.ADDR, range_))
+
+    def no_room(self, mm: Mm, size: Term | int, low: Cond | bool) -> Cond:
+        forced = bool(self.given.get("ENOMEM", False))
+        full = forced or self._place(mm, "addr", page_up(plain(size)), True, bool(low)) < 0
+        self.picks["ENOMEM"] = full
+        return Truth(full)
+
+    def _place(self, mm: Mm, name: str, length: int, shadow: bool, low: bool) -> int:
+        """Where a new area would lie: where it was asked for, else where Linux puts it."""
+        if name in self.given:
+            return cast(Range, self.given[name]).start
+        if self.system.place is not None:
+            return self.system.place
+        space = self.system.mms[plain(mm)]
+        if not space.may_expand(length):
+            return -ENOMEM
+        above = shadow and self.design.map_above4g and not low
+        return space.unmapped_area(length, shadow=shadow, above4g=above, below4g=low)
+
+    # -- bulk --------------------------------------------------------------------
+    def copy_fields(self, src: Record, dst: Record) -> None:
+        self._change()
+        if not isinstance(src, Task):
+            raise TypeError("only tasks are copied whole on the reference machine")
+        thread = self.system.threads[plain(src)].copy()
+        thread.tid = plain(dst)
+        thread.name = str(self.given.get("name", f"T{thread.tid}"))
+        thread.todo.clear()
+        thread.result = None
+        self.system.threads[thread.tid] = thread
+
+    def reset(self, record: Record) -> None:
+        self._change()
+        if isinstance(record, Task):
+            self.system.threads.pop(plain(record), None)
+        elif isinstance(record, Group):
+            self.system.groups.pop(plain(record), None)
+        else:
+            range_ = cast(Range, plain(record.index[1]))
+            error = self.system.mms[plain(record)].munmap(range_.start, range_.size)
+            assert error == 0, "the text asks for what makes munmap fail first"
+
+    def copy_mappings(
+        self,
+        src: Mm,
+        dst: Mm,
+        own: Sequence[Addr],
+        owner: Task,
+        own_kind: dict[Any, Any],
+        other_kind: dict[Any, Any],
+    ) -> None:
+        self._change()
+        space = self.system.mms[plain(src)].copy()
+        self.system.mms[plain(dst)] = space
+        mine = [r for r in (plain(a) for a in own) if isinstance(r, Range)]
+        for area in space.areas:
+            is_own = any(r.start <= area.start < max(r.end, r.start + 1) for r in mine)
+            table, heir = (own_kind, plain(owner)) if is_own else (other_kind, LEFT)
+            area.owner = heir if area.kind in table else NULL
+            area.kind = table.get(area.kind, area.kind)
+
+    def clear_mappings(self, mm: Mm) -> None:
+        self._change()
+        self.system.mms.pop(plain(mm), None)
+
+    def replace_owner(self, mm: Mm, old: Task, new: Special) -> None:
+        self._change()
+        space = self.system.mms.get(plain(mm))
+        for area in space.areas if space else ():
+            # A task's number equals no other owner, but True == 1.
+            if area.owner == plain(old) and not isinstance(area.owner, bool):
+                area.owner = new
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        if self.watch:
+            self.watch(self, event)
+
+    # -- running -------------------------------------------------------------------
+    def run(self, step: Step) -> None:
+        """Execute a step; Disabled where it cannot happen, and then nothing has changed."""
+        self.require(self.current.ctl.isin(step.at))
+        step.run(cast(Any, self))
+
+
+def can_happen(system: System, tid: int, step: Step, given: Mapping[str, object]) -> bool:
+    """Whether a step of a task can happen now: its guards hold."""
+    try:
+        ConcreteWorld(system, tid, given, trial=True).run(step)
+    except Disabled:
+        return False
+    except Changes:
+        pass
+    return True
+
+
+def page_up(size: int) -> int:
+    """Bytes rounded up to whole pages."""
+    return -(-size // PAGE_SIZE) * PAGE_SIZE
+
+
+# -- fields ------------------------------------------------------------------------
+
+
+def _initial(record: type[Record], name: str) -> object:
+    """What a field of a dead task holds."""
+    return getattr(record, name).values[0]
+
+
+def task_field(thread: Thread, name: str) -> object:
+    if name == "base":
+        return Range(thread.base, thread.size) if thread.base else NULL
+    if name == "ssp":
+        return thread.stack if thread.regs.u_cet & SH_STK_EN else NULL
+    if name == "off":
+        return offset(thread)
+    return getattr(thread, name)
+
+
+def offset(thread: Thread) -> Off:
+    """The offset half of SSP: at the top of its stack, or not."""
+    stack = thread.stack
+    on = thread.regs.u_cet & SH_STK_EN
+    return Off.INSIDE if on and isinstance(stack, Range) and thread.ssp != stack.end else Off.TOP
+
+
+def stack_is_mapped(space: AddressSpace, thread: Thread) -> bool:
+    """The range that SSP belongs to is still a shadow stack."""
+    stack = thread.stack
+    return isinstance(stack, Range) and any(a.shadow for a in areas_in(space, stack))
+
+
+def _set_task_field(thread: Thread, name: str, value: Any) -> None:
+    if name == "base":
+        thread.base = 0 if value is NULL else value.start
+    elif name == "ssp":
+        _set_ssp(thread, value)
+    elif name == "off":
+        assert value is Off.TOP, "the kernel installs SSP at the top of a stack"
+    elif name == "wrss":
+        thread.wrss = value
+        flag = WR_SHSTK_EN if value else 0
+        thread.regs.u_cet = thread.regs.u_cet & ~WR_SHSTK_EN | flag
+    else:
+        setattr(thread, name, value)
+
+
+def _set_ssp(thread: Thread, stack: Range | Special) -> None:
+    """The kernel writes MSR_IA32_PL3_SSP and MSR_IA32_U_CET of a task."""
+    if isinstance(stack, Range):
+        thread.stack = stack
+        thread.ssp = stack.end
+        thread.regs.u_cet |= SH_STK_EN
+    else:
+        thread.stack = NULL
+        thread.ssp = 0
+        thread.regs.u_cet = 0
+
+
+def areas_in(space: AddressSpace, range_: Range) -> list[Vma]:
+    """What is mapped in a range, the program image left out."""
+    end = max(range_.end, range_.start + 1)
+    return [a for a in space.overlapping(range_.start, end) if not a.image]
+
+
+def _mapping_field(space: AddressSpace | None, range_: Range, name: str) -> object:
+    areas = areas_in(space, range_) if space else []
+    if not areas:
+        return _initial(MappingRecord, name)
+    if name == "sealed":
+        return any(a.sealed for a in areas)
+    if name == "token":
+        assert space is not None
+        return any(a.shadow and restore_tokens(space, a) for a in areas)
+    return getattr(areas[0], name)
+
+
+def _set_mapping_field(space: AddressSpace, range_: Range, name: str, value: Any) -> None:
+    areas = areas_in(space, range_)
+    if name == "kind" and not areas:
+        shadow = value in SHADOW_KINDS
+        space.map(
+            range_.start,
+            range_.size,
+            shadow=shadow,
+            read=True,
+            write=True,
+            kind=value,
+            label="shadow stack" if shadow else "memory",
+        )
+        return
+    if name in ("kind", "owner"):
+        for area in areas:
+            setattr(area, name, value)
+        return
+    raise AssertionError(f"the kernel does not write a mapping's {name}")
+
+
+__all__ = ["Changes", "ConcreteWorld", "Ctl", "Disabled", "Kind", "areas_in", "can_happen"]
