@@ -1,5 +1,5 @@
-"""What comes out: traces, their file format, and how they are shown to a reader.
+"""What comes out: traces as plain data, as ITF files, as text, and the recorded corpus.
 
-``trace`` has the types, ``itf`` the file format, ``render`` the text and diagrams.
-``corpus/`` holds recorded traces.  Nothing here executes anything.
+And what goes in: scenario files that a person writes, executed on the reference machine
+of ``model``, told in words and pictures.  Nothing here explores or proves.
 """

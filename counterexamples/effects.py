@@ -79,7 +79,7 @@ class Teller:
         symbol = self.names.symbol(self._mm(effect.task), effect.start)
         there = [f"{kind} of {owner}" if owner else kind for _, _, kind, owner in effect.there]
         what = " and ".join(there) or "nothing is mapped there"
-        return f"the kernel unmaps {symbol} for it, {size_text(effect.size)}: {what}"
+        return f"the kernel unmaps {symbol} ({size_text(effect.size)}) on its behalf: {what}"
 
     def _result(self, effect: Returned) -> str:
         value = effect.value

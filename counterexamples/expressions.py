@@ -100,9 +100,9 @@ class Expression:
         return total % U64
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The bound names in it."""
-        return tuple(term.name for _, term in self.terms if isinstance(term, Named))
+    def named(self) -> tuple[Named, ...]:
+        """The bound names in it; ``T.size`` can be a task's too."""
+        return tuple(term for _, term in self.terms if isinstance(term, Named))
 
     @property
     def tasks(self) -> tuple[str, ...]:

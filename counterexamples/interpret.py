@@ -11,6 +11,7 @@ from counterexamples.lines import MAPPINGS, Argument, Do, Line, Picture
 from counterexamples.names import Names
 from counterexamples.scenario import FIRST, Expect, Scenario, ScenarioError
 from counterexamples.views import View, look
+from model.cpu.concrete import CpuFault
 from model.designs import Design
 from model.reference import image
 from model.reference.machine import (
@@ -89,14 +90,14 @@ class Run:
         for number, line in enumerate(self.scenario.lines, 1):
             try:
                 yield self._step(number, line)
-            except (Wrong, NotNow) as error:
-                raise ScenarioError(self.scenario.path, line.line, self._why(error)) from None
-
-    def _why(self, error: Exception) -> str:
-        text = str(error)
-        if isinstance(error, NotNow):
-            text += f" (on {self.design.name})"
-        return text
+            except Wrong as wrong:
+                raise ScenarioError(self.scenario.path, line.line, str(wrong)) from None
+            except NotNow as error:
+                why = f"{error} (on {self.design.name})"
+                raise ScenarioError(self.scenario.path, line.line, why) from None
+            except CpuFault as fault:
+                why = f"the kernel's way back to user mode raises {fault}, which is left out here"
+                raise ScenarioError(self.scenario.path, line.line, why) from None
 
     def _step(self, number: int, line: Line) -> Step:
         before = self.view
@@ -197,6 +198,7 @@ class Run:
             return thread.size
         if name == "rip":
             return frame.rip if frame else thread.regs.rip
+        assert name == "rsp", "the grammar has no other"
         return frame.rsp if frame else thread.regs.rsp
 
     # -- what a line did ---------------------------------------------------------------
@@ -305,10 +307,10 @@ class Run:
         mm = self._mm_of[FIRST]
         for name in said.address.tasks:
             mm = self._mm_of[name]
-        for name in said.address.names:
-            mm = self._bound_in.get(name, mm)
-            value = self._bound.get(name)
-            if isinstance(value, Range) and said.address.text == name:
+        for term in said.address.named:
+            mm = self._bound_in.get(term.name, mm)
+            value = self._bound.get(term.name)
+            if isinstance(value, Range) and said.address.text == term.name:
                 size = value.size
         if said.task:
             mm = self._mm_of.get(said.task, -1)

@@ -161,7 +161,7 @@ class _Picture:
         for name, task in self.ssps.items():
             on_it = task.stack is not None and task.stack.start == area.start
             if on_it and task.ssp is not None and task.ssp & -WORD == address:
-                here.append(f"{name}.ssp")
+                here.append(f"{name}.ssp" + " (+4)" * bool(task.ssp % WORD))
         return f"{', '.join(here)} →" if here else ""
 
     def _meaning(self, address: int, word: int) -> str:

@@ -57,7 +57,7 @@ def size_text(size: int) -> str:
     if size == 0 or size % 1024:
         return f"{size} bytes"
     parts = []
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size >> shift:
             parts.append(f"{size >> shift} {unit}")
             size &= (1 << shift) - 1

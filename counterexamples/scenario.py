@@ -41,8 +41,8 @@ class Expect:
 class Scenario:
     """What to execute on which designs, and what is expected.
 
-    ``story``: the comment at its head, the first line of it is the title.  ``limit`` in bytes
-    is what an address space can hold beside the program image, None: anything.
+    ``story``: the comment at its head.  ``limit`` in bytes is what an address space can hold
+    beside the program image, None: anything.
     """
 
     designs: tuple[str, ...]
@@ -53,11 +53,6 @@ class Scenario:
     limit: int | None = None
     stepwise: bool = False
     path: str = field(default="scenario", compare=False)
-
-    @property
-    def title(self) -> str:
-        """Its story in one line."""
-        return self.story[0] if self.story else self.path
 
     @property
     def names(self) -> set[str]:
@@ -202,11 +197,11 @@ class _Reader:
     def _look(self, expressions: Iterable[Expression]) -> None:
         """Every name and task in them is known by now."""
         for each in expressions:
-            for name in each.names:
-                if name not in self.bound and not (name in self.tasks and "." in each.text):
-                    raise Wrong(
-                        f"{name} is bound on no line before; bind it with `{name} = TASK …`"
-                    )
+            for term in each.named:
+                of_task = term.name in self.tasks and term.part == "size"
+                if term.name not in self.bound and not of_task:
+                    say = f"bind it with `{term.name} = TASK …`"
+                    raise Wrong(f"{term.name} is bound on no line before; {say}")
             for task in each.tasks:
                 if task not in self.tasks:
                     raise Wrong(

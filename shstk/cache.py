@@ -10,14 +10,16 @@ import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from model.designs import Design
 from shstk.build import Tables, extract
 from shstk.loader import design_files
 from shstk.space import Bound, Space
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = 2
 
@@ -28,16 +30,40 @@ def directory() -> Path:
     return Path(base) / "shstk"
 
 
+def digest(what: str, sources: Iterable[Path], design: Design) -> str:
+    """A digest of a question and of every source that its answer depends on."""
+    out = hashlib.sha256(f"{VERSION} {what}".encode())
+    for path in [*sorted(sources), *sorted(design_files(design))]:
+        out.update(path.name.encode() + b"\0" + path.read_bytes())
+    return out.hexdigest()
+
+
+def kept(key: str, kind: str, make: Callable[[], T], whole: Callable[[T], bool]) -> T:
+    """What was kept under a key, or is made now, and kept if it is whole."""
+    path = directory() / f"{key}.{kind}"
+    try:
+        return cast(T, _load(path))
+    except Exception:  # noqa: BLE001 - a damaged entry is an absent one
+        made = make()
+    if whole(made):
+        _store(path, made)
+    return made
+
+
+def _load(path: Path) -> object:
+    content = path.read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError("damaged")
+    return pickle.loads(content[32:])
+
+
 def key(design: Design, bound: Bound, switched_off: frozenset[str]) -> str:
     """A digest of everything that extraction depends on."""
-    digest = hashlib.sha256(f"{VERSION} {design.name} {bound} {sorted(switched_off)}".encode())
     # The CPU and the reference machine have no part in the tables.
     parts = ("model", "model/kernel", "model/designs", "properties")
     sources = [p for part in parts for p in (ROOT / part).glob("*.py")]
     sources += [ROOT / "shstk" / f"{n}.py" for n in ("finite", "tables", "build", "space")]
-    for path in [*sorted(sources), *sorted(design_files(design))]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
+    return digest(f"{design.name} {bound} {sorted(switched_off)}", sources, design)
 
 
 def tables(
@@ -49,10 +75,7 @@ def tables(
     """A design's tables, from the cache where they are there."""
     path = directory() / f"{key(design, bound, switched_off)}.tables"
     try:
-        digest, content = path.read_bytes()[:32], path.read_bytes()[32:]
-        if hashlib.sha256(content).digest() != digest:
-            raise ValueError("damaged")
-        forest, steps, reports, claims, reads = pickle.loads(content)
+        forest, steps, reports, claims, reads = cast(tuple[Any, ...], _load(path))
         return Tables(design, Space(bound), forest, steps, reports, claims, reads)
     except Exception:  # noqa: BLE001 - a damaged entry is an absent one
         pass

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from shstk import commands
+from shstk import program_command as programs
 from shstk import run as scenario
 from shstk.errors import UserError
 
@@ -150,6 +151,7 @@ def parser() -> Parser:
     export.add_argument("--slice", action="store_true", help="leave out the details")
 
     scenario.add_parser(sub)
+    programs.add_parser(sub)
 
     replay = sub.add_parser(
         "replay",

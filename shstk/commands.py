@@ -17,6 +17,7 @@ from counterexamples.trace import Trace
 from model.designs import DESIGNS, Design
 from model.kernel import FAMILIES
 from properties import PROPERTIES
+from properties.cpu import MACHINE_PROPERTIES
 from shstk import plan, report
 from shstk.build import Request, program
 from shstk.cache import tables as cached_tables
@@ -27,6 +28,9 @@ from shstk.lasso import liveness_verdicts
 from shstk.loader import DesignError, load_design
 from shstk.plan import Question
 from shstk.pool import Meter, run
+from shstk.program_command import run as run_programs
+from shstk.program_verdicts import attach, overall, program_verdicts
+from shstk.programs import ProgramVerdict, scenario_text
 from shstk.promela import to_promela
 from shstk.reference import replay_on_reference
 from shstk.replay import replay
@@ -36,6 +40,7 @@ from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound, Space
 from shstk.verdicts import UNKNOWN, VIOLATED, Report, combine, preference
 
+EVERY_PROPERTY = (*PROPERTIES, *MACHINE_PROPERTIES)
 DEFAULT_EXPLORE = Bound(2, 2, 1)
 
 
@@ -115,6 +120,10 @@ def properties(arguments: argparse.Namespace) -> int:
         {"property": p.id, "kind": p.kind, "claim": p.claim, "source": p.source}
         for p in PROPERTIES.values()
     ]
+    rows += [
+        {"property": p.id, "kind": "machine", "claim": p.claim, "source": p.source}
+        for p in MACHINE_PROPERTIES.values()
+    ]
     if arguments.format == "text":
         rows = [{k: r[k] for k in ("property", "kind", "claim")} for r in rows]
     return _list(rows, arguments)
@@ -181,6 +190,8 @@ def _explored(
     if not interrupted:
         without = _without(arguments)
         interrupted = liveness_verdicts(reports, chosen, without, wanted, meter)
+    if not interrupted:
+        interrupted = attach(reports, chosen, wanted, meter)
     return reports, interrupted
 
 
@@ -193,7 +204,7 @@ def check(arguments: argparse.Namespace) -> int:
         if names.count(name) > 1:
             raise UserError(f"two designs are called {name!r}; give one of them another name")
     wanted = frozenset(
-        _known(name, PROPERTIES, "property", "properties") for name in arguments.property
+        _known(name, EVERY_PROPERTY, "property", "properties") for name in arguments.property
     )
     expected = _expected(arguments.expect)
     out = _directory(arguments.out)
@@ -213,10 +224,18 @@ def check(arguments: argparse.Namespace) -> int:
         return 130
     if expected is not None:
         return _compare(reports, expected)
-    unknown = sum(v.status == UNKNOWN for r in reports for v in r.verdicts)
+    unknown = sum(
+        v.status == UNKNOWN for r in reports for each in (r.verdicts, r.programs) for v in each
+    )
     if unknown:
         print(f"shstk: {unknown} verdicts are unknown: not explored to the end", file=sys.stderr)
-    return 1 if unknown or any(r.violated for r in reports) else 0
+    wrong = any(r.violated or _violated_programs(r) for r in reports)
+    return 1 if unknown or wrong else 0
+
+
+def _violated_programs(report: Report) -> list[ProgramVerdict]:
+    """What a program without any ability violates."""
+    return [v for v in report.programs if v.status == VIOLATED and not v.abilities]
 
 
 def _expected(name: str | None) -> dict[str, dict[str, str]] | None:
@@ -238,6 +257,7 @@ def _compare(reports: list[Report], expected: dict[str, dict[str, str]]) -> int:
     """Print each difference from the expected verdicts; 1 if there is one."""
     found = {
         r.design: {v.property.id: v.status for v in r.verdicts}
+        | {id_: overall([v for v in r.programs if v.property == id_]) for id_ in _ids(r)}
         for r in reports
         if r.environment == "ordinary"
     }
@@ -249,6 +269,10 @@ def _compare(reports: list[Report], expected: dict[str, dict[str, str]]) -> int:
                 different += 1
                 print(f"shstk: {design} {prop}: expected {status}, found {now}", file=sys.stderr)
     return 1 if different else 0
+
+
+def _ids(report: Report) -> set[str]:
+    return {v.property for v in report.programs}
 
 
 def _directory(name: str | None) -> Path | None:
@@ -283,7 +307,9 @@ def _write(reports: list[Report], out: Path | None) -> dict[int, str]:
 def trace(arguments: argparse.Namespace) -> int:
     """Print a shortest counterexample."""
     design = _design(arguments.design)
-    prop = _known(arguments.property, PROPERTIES, "property", "properties")
+    prop = _known(arguments.property, EVERY_PROPERTY, "property", "properties")
+    if prop in MACHINE_PROPERTIES:
+        return _scenario(design, prop, arguments.format)
     reports, interrupted = _reports(arguments, [design], frozenset({prop}))
     sites = [s for r in reports for v in r.verdicts if v.status == VIOLATED for s in v.sites]
     steps = sorted({s.step for s in sites})
@@ -301,6 +327,21 @@ def trace(arguments: argparse.Namespace) -> int:
         print(f"shstk: violations of {prop} by {design.name}: {said}", file=sys.stderr)
         return 130 if interrupted else 1
     _show(traces[0], design, arguments.format)
+    return 0
+
+
+def _scenario(design: Design, prop: str, form: str) -> int:
+    """Print the shortest scenario that violates a property of the CPU level."""
+    if form != "text":
+        raise UserError(f"--format {form}: {prop} is violated by scenarios, which are text")
+    by_design, interrupted = program_verdicts([design], frozenset({prop}), None, Meter())
+    found = [v for v in by_design[design.name] if v.status == VIOLATED]
+    if interrupted or not found:
+        print(f"shstk: violations of {prop} by {design.name}: none found", file=sys.stderr)
+        return 130 if interrupted else 1
+    # A program without any ability first, then the shortest.
+    best = min(found, key=lambda v: (len(v.abilities), v.depth))
+    sys.stdout.write(scenario_text(best, design))
     return 0
 
 
@@ -437,4 +478,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": export,
     "replay": replay_file,
     "run": run_scenario,
+    "programs": run_programs,
 }

@@ -114,14 +114,22 @@ def _run(machine: Machine, thread: Thread, choose: Choose[object]) -> Planned:
         return Planned(thread.name, kind)
     if kind == "incsspq" and thread.regs.u_cet & 1:
         return Planned(thread.name, kind, {"count": _chosen(choose, (0, 1, 1, 2, 255))})
-    others = ["rdsspq", "endbr64", "call", "store"]
-    others += ["wrssq"] * thread.wrss + ["incsspd"] * (thread.regs.u_cet & 1)
+    others = ["rdsspq", "endbr64", "call", "store", "load", "push", "pop", "jmp", "mov_rsp"]
+    others += ["call_far", "ret_far", "iret", "jmp_far", "sigaltstack"]
+    others += ["wrssq", "wrssd"] * thread.wrss + ["incsspd"] * (thread.regs.u_cet & 1)
     name = _chosen(choose, others)
     arguments: dict[str, dict[str, object]] = {
         "call": {"next": True},
         "wrssq": {"addr": max(0, thread.ssp - 8) & ~7, "value": 4660},
         "store": {"addr": thread.regs.rsp - 64, "value": 1},
+        "wrssd": {"addr": max(0, thread.ssp - 4) & ~3, "value": 4660},
         "incsspd": {"count": 2},
+        "load": {"addr": max(0, thread.ssp - 8) & ~7},
+        "push": {"value": image.ENTRY},
+        "jmp": {"target": image.ENTRY},
+        "mov_rsp": {"value": thread.regs.rsp - 16},
+        "jmp_far": {"segment": "64"},
+        "sigaltstack": {"addr": image.ARENA, "size": 1 << 16},
     }
     return Planned(thread.name, name, arguments.get(name, {}))
 

@@ -26,8 +26,8 @@ from model.reference.world import ConcreteWorld
 from model.state import NULL, Off, Sort
 from properties import LivenessConjunct
 from shstk.aftermath import aftermath
-from shstk.refine import Correspondence, Outside, violated_by, violated_in
-from shstk.replay import find_conjunct
+from shstk.refine import Correspondence, Outside, violated_in
+from shstk.replay import find_conjunct, violated_by
 from shstk.space import Bound, Space
 from shstk.views import valuation
 

@@ -24,8 +24,8 @@ from model.reference.vma import AddressSpace, Vma
 from model.reference.world import ConcreteWorld, task_field
 from model.state import LEFT, NULL, Group, Record, Sort, Task, fields
 from model.state import Mapping as MappingRecord
-from properties import PROPERTIES, EventConjunct, StateConjunct, TaskConjunct
-from shstk.replay import step_outcomes
+from properties import PROPERTIES, StateConjunct, TaskConjunct
+from shstk.replay import step_outcomes, violated_by
 from shstk.space import Bound, Space, Valuation
 from shstk.views import valuation
 
@@ -171,18 +171,6 @@ def check_ranges(system: System) -> None:
 
 
 # -- judging -----------------------------------------------------------------------
-
-
-def violated_by(world: Any, event: Event) -> list[str]:
-    """The claims about an event that it violates, in the moment it happens."""
-    return [
-        f"{prop.id}/{conjunct.name}"
-        for prop in PROPERTIES.values()
-        for conjunct in prop.conjuncts
-        if isinstance(conjunct, EventConjunct)
-        and isinstance(event, conjunct.event)
-        and not conjunct.holds(world, event)
-    ]
 
 
 def violated_in(system: System) -> frozenset[str]:

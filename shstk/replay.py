@@ -437,6 +437,18 @@ class _Observer:
         return picks if wanted.keys() <= picks.keys() else None
 
 
+def violated_by(world: Any, event: Event) -> list[str]:
+    """The claims about an event that it violates, in the moment it happens, in any world."""
+    return [
+        f"{prop.id}/{conjunct.name}"
+        for prop in PROPERTIES.values()
+        for conjunct in prop.conjuncts
+        if isinstance(conjunct, EventConjunct)
+        and isinstance(event, conjunct.event)
+        and not conjunct.holds(world, event)
+    ]
+
+
 class _Seen:
     """An event, the claims about events it violates, and what else was so just then."""
 
@@ -448,14 +460,7 @@ class _Seen:
                 t = Task(world, world.const(number))
                 on_it = (t != event.task) & (t.mm == event.mm) & (t.ssp == event.addr)
                 self.on_it.append((number, on_it & can_still_run(t)))
-        self.violated = [
-            f"{prop.id}/{conjunct.name}"
-            for prop in PROPERTIES.values()
-            for conjunct in prop.conjuncts
-            if isinstance(conjunct, EventConjunct)
-            and isinstance(event, conjunct.event)
-            and not conjunct.holds(world, event)
-        ]
+        self.violated = violated_by(world, event)
 
     def note(self) -> str:
         """What happened, in words, objects by number; empty where the step itself says it."""

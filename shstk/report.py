@@ -9,6 +9,7 @@ from typing import Any
 from counterexamples.render import render_text
 from model.designs import Design
 from shstk.build import CLAIMS
+from shstk.programs import ProgramVerdict, table
 from shstk.search import Site
 from shstk.space import Bound
 from shstk.verdicts import NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict
@@ -53,12 +54,21 @@ def text(reports: Sequence[Report], designs: dict[str, Design]) -> str:
             *_coverage(report),
             "",
             *(line for verdict in report.verdicts for line in _verdict(verdict)),
+            *_programs(report),
             "",
         ]
         ordinary = _ordinary(report, reports)
         for verdict in report.violated:
             out += _trace(verdict, design, ordinary)
     return "\n".join(out)
+
+
+def _programs(report: Report) -> list[str]:
+    """The CPU level: all short programs on the reference machine."""
+    if not report.programs:
+        return []
+    head = "  on the reference machine, all programs up to a length (`shstk programs`)"
+    return ["", head, table(report.programs)]
 
 
 def _ordinary(report: Report, reports: Sequence[Report]) -> Report | None:
@@ -157,7 +167,33 @@ def _design(report: Report, files: dict[int, str]) -> dict[str, Any]:
         "states": report.states,
         "transitions": report.transitions,
         "seconds": round(report.seconds, 3),
-        "verdicts": [_verdict_json(v, files) for v in report.verdicts],
+        "verdicts": [_verdict_json(v, files) for v in report.verdicts]
+        + [program_json(v) for v in report.programs if not v.abilities],
+        "programs": [program_json(v) for v in report.programs],
+    }
+
+
+def program_json(verdict: ProgramVerdict) -> dict[str, Any]:
+    """A verdict of the CPU level; ``steps`` counts operations."""
+    violated = verdict.status == VIOLATED
+    return {
+        "property": verdict.property,
+        "status": verdict.status,
+        "steps": verdict.depth if violated else None,
+        "conjunct": verdict.conjunct,
+        "where": verdict.where,
+        "trace": None,
+        "assumptions": [verdict.assumption] if verdict.assumption else [],
+        "depends_on": None,
+        "witness": verdict.witness,
+        "saturated": False,
+        "seconds": None,
+        "protocol": verdict.protocol,
+        "abilities": list(verdict.abilities),
+        "depth": verdict.depth,
+        "states": verdict.states,
+        "scenario": list(verdict.scenario),
+        "aftermath": [verdict.seen] if verdict.seen else [],
     }
 
 

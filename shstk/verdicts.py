@@ -5,12 +5,16 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from counterexamples.trace import Trace
 from properties import PROPERTIES, LivenessConjunct, Property
 from shstk.build import CLAIMS
 from shstk.search import Answer, Coverage, Site
 from shstk.space import Bound
+
+if TYPE_CHECKING:
+    from shstk.programs import ProgramVerdict
 
 VIOLATED, HOLDS, UNKNOWN, NOT_APPLICABLE = "violated", "holds", "unknown", "not-applicable"
 
@@ -50,6 +54,7 @@ class Report:
     coverage: list[tuple[Bound, Coverage]]
     refined: list[str]
     without: tuple[str, ...] = ()
+    programs: list[ProgramVerdict] = field(default_factory=list)  # of the CPU level
 
     @builtins.property
     def violated(self) -> list[Verdict]:

@@ -40,6 +40,14 @@ def test_readme_shows_a_scenario_and_its_run(capsys: pytest.CaptureFixture[str])
     )
 
 
+def test_readme_shows_the_cpu_level(capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdicts on vfork in the README are those that are found."""
+    words = [w for id_ in ("vfork-frames", "vfork-return-faults") for w in ("--property", id_)]
+    assert main(["programs", "linux-6.12", *words]) == 1
+    begin = "<!-- programs: linux-6.12 vfork-frames vfork-return-faults -->\n"
+    assert capsys.readouterr().out.strip("\n") == shown(begin)
+
+
 def test_every_source_is_in_the_architecture_page() -> None:
     """ARCHITECTURE.md names every module of shstk."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")

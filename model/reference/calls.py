@@ -81,6 +81,7 @@ def _start(
     compat: bool = False,
 ) -> None:
     """Take a clone's first step; the rest of it is what follows by itself."""
+    compat = compat or not t.regs.long_mode
     t.call, t.compat = call, compat
     if fails:
         t.plan[Ctl.CLONE_COPIED] = ("late_clone_failure", {"error": LATE[fails]})
@@ -295,7 +296,7 @@ def arch_prctl(
         "STATUS": numbers.status,
         "UNLOCK": UNLOCK,
     }[option]
-    t.compat = compat
+    t.compat = compat or not t.regs.long_mode
     u = KernelAccess(m.system, t)
     said = _bits(t)
 

@@ -8,10 +8,10 @@ that it should be an instance of.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from model.cpu import transitions
-from model.cpu.concrete import USER_CS, ConcreteCpu, Registers
+from model.cpu.concrete import USER_CS, ConcreteCpu, CpuFault, Registers
 from model.cpu.world import Frame
 from model.designs import Design
 from model.events import CloneStarted, Event, Failed, Unmapped, Warned
@@ -277,6 +277,8 @@ class Machine:
             thread.frame = Frame(image.ENTRY, USER_CS, image.STACK_TOP - 0x1000, 0)
             thread.call, thread.altstack, thread.pending = "", None, []
             thread.todo.clear()
+            thread.contexts.clear()
+            thread.contended = 0
             system.groups[thread.group].handlers.clear()  # type: ignore[index]
             self.effects.append(Started(thread.name, "execve"))
         self._note_causes()
@@ -301,21 +303,40 @@ class Machine:
         return thread.regs
 
     def enter_kernel(self, thread: Thread) -> None:
-        """SYSCALL by a task in user mode."""
+        """SYSCALL by a task in user mode; INT 0x80 from 32-bit code, or where it is said."""
         regs = thread.regs
-        rcx = transitions.syscall(regs, KERNEL_ENTRY, KERNEL_CS)
-        thread.frame = Frame(rcx, USER_CS, regs.rsp, regs.cf)
+        if regs.long_mode and not thread.compat:
+            cs = regs.cs
+            rcx = transitions.syscall(regs, KERNEL_ENTRY, KERNEL_CS)
+            thread.frame = Frame(rcx, cs, regs.rsp, regs.cf)
+        else:
+            thread.frame = transitions.interrupt(regs, KERNEL_ENTRY, KERNEL_CS, 0, length=2)
 
     def leave_kernel(self, thread: Thread) -> None:
-        """SYSRET to where the task came from, or where it was sent since."""
+        """SYSRET or IRET to where the task came from, or where it was sent since.
+
+        IRET checks SSP, and its CpuFault leaves the task in the kernel.
+        """
         frame = thread.frame
         assert frame is not None, "who is in the kernel has come from user mode"
+        if frame.cs == USER_CS:
+            transitions.sysret(thread.regs, frame.rip, frame.cf, frame.cs)
+            thread.regs.rsp = frame.rsp
+        else:
+            transitions.iret_to_user(thread.regs, frame)
         thread.frame = None
-        transitions.sysret(thread.regs, frame.rip, frame.cf, frame.cs)
-        thread.regs.rsp = frame.rsp
 
     def _return_to_user(self, thread: Thread) -> None:
-        self.leave_kernel(thread)
+        try:
+            self.leave_kernel(thread)
+        except CpuFault as fault:  # IRET to 32-bit code with an SSP above 4 GiB
+            assert thread.frame is not None
+            thread.frame = replace(thread.frame, cs=USER_CS)
+            self.leave_kernel(thread)
+            self.effects.append(Faulted(thread.name, "IRET", int(fault.vector), 0, None))
+            thread.cause = "SIGSEGV (#GP in IRET)"
+            self.step(thread, "fault")
+            return
         thread.compat = False
         if thread.call:
             call, thread.call = thread.call, ""

@@ -163,7 +163,7 @@ def map_shadow_stack(
 ) -> int | None:
     """map_shadow_stack(2); ``token``: SHADOW_STACK_SET_TOKEN, ``flags``: more flags."""
     m.require_running(t)
-    t.compat = compat
+    t.compat = compat or not t.regs.long_mode
     u = KernelAccess(m.system, t)
     start, error = m.design.map_shadow_stack(u, addr or 0, size, flags | token)
     t.compat = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from model.reference import image
+from model.reference import far, image
 from model.reference.calls import clone3, vfork
 from model.reference.instructions import call, incsspq, jmp, on, pivot, pop, ret
 from model.reference.machine import Machine, NotNow
@@ -95,7 +95,12 @@ def longjmp(m: Machine, t: Thread, name: str) -> None:
     target = t.contexts.get(name)
     if target is None:
         raise NotNow(f"{t.name} has no setjmp {name!r}")
-    if on(t) and target.ssp:
+    _go_to(m, t, target)
+
+
+def _go_to(m: Machine, t: Thread, target: Context) -> None:
+    """SSP to the target, by way of a token where it is on another stack; then RSP and RIP."""
+    if on(t) and target.ssp and target.ssp != t.ssp:
         token = _token_below(m, t, target.ssp)
         if token is not None:
             pivot(m, t, Address(token))
@@ -164,15 +169,8 @@ def swapcontext(m: Machine, t: Thread, to: str, save: str = "") -> None:
     if target is None:
         raise NotNow(f"{t.name} has no context {to!r}")
     if save:
-        t.contexts[save] = Context(t.ssp if on(t) else 0, t.regs.rsp, t.regs.rip)
-    if on(t) and target.ssp and target.ssp != t.ssp:
-        token = _token_below(m, t, target.ssp)
-        if token is not None:
-            pivot(m, t, Address(token))
-        if not m.can_run(t) or not _unwind(m, t, target.ssp):
-            return
-    t.regs.rsp = target.rsp
-    jmp(m, t, Address(target.rip))
+        setjmp(m, t, save)
+    _go_to(m, t, target)
 
 
 # -- signal handlers ---------------------------------------------------------------
@@ -184,3 +182,7 @@ def handler_return(m: Machine, t: Thread) -> None:
     ret(m, t)
     if m.can_run(t) and t.regs.rip == image.RESTORER:
         rt_sigreturn(m, t)
+
+
+# Importing this module registers every operation there is.
+__all__ = ["far"]

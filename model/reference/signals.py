@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from model.cpu import transitions
-from model.cpu.concrete import CpuFault
+from model.cpu.concrete import USER32_CS, USER_CS, CpuFault
 from model.cpu.words import noncanonical
 from model.cpu.world import Vector
 from model.kernel.errno import EFAULT, EINVAL, ENOMEM
@@ -38,7 +38,7 @@ NAMES = {number: name for name, number in SIGNALS.items()}
 SIGILL, SIGBUS, SIGSEGV = 4, 7, 11
 FETCH = 0x15  # of a page fault's error code: I/D, U, and P, which sanitize_error_code() sets
 RED_ZONE = 128
-FRAME_WORDS = 4  # restorer, rip, rsp, cf
+FRAME_WORDS = 5  # restorer, rip, rsp, cf, cs
 
 
 # -- what comes of an exception ----------------------------------------------------
@@ -105,7 +105,7 @@ def enter_handler(m: Machine, t: Thread, signal: int) -> bool:
     sp = back.rsp
     top = t.altstack.end if t.altstack and not _inside(t.altstack, sp) else sp
     frame = ((top - RED_ZONE - 8 * FRAME_WORDS) & ~15) - 8
-    words = (image.RESTORER, back.rip, back.rsp, back.cf)
+    words = (image.RESTORER, back.rip, back.rsp, back.cf, back.cs)
 
     def put_frame() -> int:
         return EFAULT if u.copy_to_user(frame, words) else 0
@@ -117,7 +117,8 @@ def enter_handler(m: Machine, t: Thread, signal: int) -> bool:
         regs.assign(interrupted)
         t.ssp = ssp if on else regs.ssp
     else:
-        back = dataclasses.replace(back, rip=group.handlers[signal], rsp=frame)
+        handler = group.handlers[signal]
+        back = dataclasses.replace(back, rip=handler, rsp=frame, cs=USER_CS)
         transitions.iret_to_user(regs, back)
         m.effects.append(Signalled(t.name, signal))
     # A design that moves SSP before all else has succeeded leaves it moved.
@@ -209,11 +210,20 @@ def rt_sigreturn(m: Machine, t: Thread) -> None:
     m.enter_kernel(t)
     assert t.frame is not None
     u = KernelAccess(m.system, t)
-    (rip, e1), (rsp, e2), (cf, e3) = (u.get_user(t.frame.rsp + 8 * i) for i in range(3))
-    error = e1 or e2 or e3 or m.design.restore_signal_shadow_stack(u)
+    words = [u.get_user(t.frame.rsp + 8 * i) for i in range(FRAME_WORDS - 1)]
+    rip, rsp, cf, cs = (word for word, _ in words)
+    error = any(e for _, e in words) or cs not in (USER_CS, USER32_CS)
+    error = error or m.design.restore_signal_shadow_stack(u) != 0
     if not error:
-        t.frame = dataclasses.replace(t.frame, rsp=rsp, cf=cf & 1)
-    m.leave_kernel(t)
+        t.frame = dataclasses.replace(t.frame, rsp=rsp, cf=cf & 1, cs=cs)
+    try:
+        m.leave_kernel(t)
+    except CpuFault as fault:  # IRET to 32-bit code with an SSP above 4 GiB
+        t.frame = dataclasses.replace(t.frame, cs=USER_CS)
+        m.leave_kernel(t)
+        m.tell(moved(m, t, before))
+        exception(m, t, "IRET", fault, "fault")
+        return
     if error:
         m.tell(Move(t.tid))
         force(m, t, SIGSEGV, "SIGSEGV (bad frame in sigreturn)")

@@ -242,6 +242,7 @@ class ConcreteWorld:
         thread.tid = plain(dst)
         thread.name = str(self.given.get("name", f"T{thread.tid}"))
         thread.todo.clear()
+        thread.contended = 0
         thread.result = None
         self.system.threads[thread.tid] = thread
 

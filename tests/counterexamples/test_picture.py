@@ -160,5 +160,5 @@ def test_who_a_freed_stack_belonged_to_is_told() -> None:
     teller = Teller(ran.machine, ran.names, step.before, step.after)
     assert teller.effect(step.done.effects[0]) == (
         "W",
-        "the kernel unmaps A for it, 8 MiB: shadow stack (arch_prctl) of P",
+        "the kernel unmaps A (8 MiB) on its behalf: shadow stack (arch_prctl) of P",
     )

@@ -170,6 +170,7 @@ WRONG = [
     (HEAD + "P mmap 4096 fixed=1\n", 2, "the bare word"),
     (HEAD + "P mmap 4096 prot=rwx\n", 2, "none of none, r, rw"),
     (HEAD + "P load A\n", 2, "bind it with `A = TASK"),
+    (HEAD + "A = P mmap 4096\nP load P+A.end\n", 3, "P is bound on no line"),
     (HEAD + "P load Q.ssp\n", 2, "no task Q"),
     (HEAD + "A = P call\n", 2, "nothing that A could name"),
     (HEAD + "A = P mmap 4096\nA = P mmap 4096\n", 3, "bound on line 2 already"),
@@ -290,6 +291,46 @@ def test_stepwise_nothing_goes_on_by_itself() -> None:
 def test_a_limit_is_beside_the_image() -> None:
     """``limit`` is what can be mapped beside the program image."""
     assert all(v.met for v in verdicts("limit: 8K\nP mmap 8K => ok\nP mmap 4K => ENOMEM\n"))
+
+
+FACTS = {
+    "a jump to an address that is not canonical is #GP": "P jmp 0x8000000000000000 => #GP 0, dies",
+    "a jump out of user space faults when the next instruction is fetched": (
+        "P jmp 0x7ffffffff000 => #PF 0x15, dies"
+    ),
+    "MOV is #GP where PUSH is #SS, and that is SIGBUS": (
+        "expect: P dies of SIGSEGV (#GP error 0x0)\nexpect: C dies of SIGBUS (#SS error 0x0)\n"
+        "P clone C VM stack=0x8000000000000000\nC push 1 => #SS, dies\n"
+        "P load 0x8000000000000000 => #GP, dies"
+    ),
+    "a signal's number is what its group dies of": (
+        "expect: P dies of SIGTERM\nexpect: T dies of SIGTERM\n"
+        "P clone T VM|THREAD|SIGHAND\nT kill SIGTERM => dies"
+    ),
+    "SIG_DFL takes a handler away": (
+        "P sigaction SIGUSR1\nP kill SIGUSR1 => handler\nP handler_return\n"
+        "P sigaction SIGUSR1 default\nP kill SIGUSR1 => dies"
+    ),
+    "a thread does not inherit the alternate stack": (
+        "S = P mmap 64K\nP sigaltstack S S.size\nP sigaction SIGUSR1\n"
+        "P clone T VM|THREAD|SIGHAND\nT kill SIGUSR1 => handler\nP kill SIGUSR1 => handler\n"
+        "P load rsp => 0x403000\nP munmap S S.size\n"
+        "T load rsp => 0x403000\nP load rsp => #PF 4, dies"
+    ),
+    "sigreturn to an address that is not canonical is #GP": (
+        "P sigaction SIGUSR1\nP kill SIGUSR1 => handler\nP store rsp+8 0x8000000000000000\n"
+        "P handler_return => #GP 0, dies"
+    ),
+    "STATUS gives nothing where it cannot be copied": (
+        "A = P arch_prctl STATUS => 0\nP munmap 0x10000000 256M\nP arch_prctl STATUS => EFAULT"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", FACTS.values(), ids=FACTS)
+def test_facts_about_the_machine(text: str) -> None:
+    """Corners of the machine that scenarios of random lines have come to."""
+    assert [v for v in verdicts(text + "\n") if not v.met] == []
 
 
 # -- nothing else ever happens -----------------------------------------------------

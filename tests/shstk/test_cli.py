@@ -53,6 +53,12 @@ def test_properties_and_events_are_listed(capsys: pytest.CaptureFixture[str]) ->
         ["export", "v1", "--to", "tla"],
         ["nosuch"],
         ["check", "--nosuch"],
+        ["run", "/nonexistent.scn"],
+        ["run", "/dev/null"],
+        ["programs", "nosuch"],
+        ["programs", "--property", "own-mm"],
+        ["programs", "--depth", "0"],
+        ["trace", "v1", "guard-gap", "--format", "itf"],
     ],
     ids=" ".join,
 )
@@ -96,6 +102,40 @@ def test_check_trace_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(["trace", "v1", "not-in-use", *SMALL]) == 0
     assert "VIOLATED not-in-use" in capsys.readouterr().out
+
+
+def test_a_trace_replays_on_the_reference_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`replay --on reference` shows what comes of a violation, and refuses another design."""
+    words = ["check", "v1", *SMALL, "--property", "not-in-use", "--format", "json"]
+    assert main([*words, "--out", str(tmp_path)]) == 1
+    (design,) = json.loads(capsys.readouterr().out)["designs"]
+    (verdict,) = design["verdicts"]
+    assert any("#PF error 0x46" in line for line in verdict["aftermath"])
+    assert main(["replay", verdict["trace"], "--on", "reference"]) == 0
+    assert "next CALL: #PF error 0x46" in capsys.readouterr().out
+    other = ["replay", verdict["trace"], "--on", "reference", "--design", "linux-6.12"]
+    assert main(other) == 1
+    assert "does not replay on linux-6.12 on the reference machine" in capsys.readouterr().err
+
+
+def test_a_property_of_the_cpu_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """check knows it, programs tells it whole, trace gives a scenario that runs."""
+    prop = ["--property", "vfork-return-faults"]
+    assert main(["check", "linux-6.12", *SMALL, *prop, "--format", "json"]) == 1
+    (design,) = json.loads(capsys.readouterr().out)["designs"]
+    assert {(v["protocol"], v["status"]) for v in design["verdicts"]} == {
+        ("glibc 2.36", "holds"),
+        ("glibc 2019", "violated"),
+    }
+    assert main(["programs", "linux-6.12", *prop, "--out", str(tmp_path)]) == 1
+    assert "broken by" in capsys.readouterr().out
+    assert list(tmp_path.glob("*.scn"))
+    assert main(["trace", "linux-6.12", "vfork-return-faults"]) == 0
+    file = tmp_path / "trace.scn"
+    file.write_text(capsys.readouterr().out)
+    assert main(["run", str(file)]) == 0
 
 
 def test_expected_verdicts_decide_the_status(tmp_path: Path) -> None:

@@ -437,3 +437,68 @@ def test_what_cannot_happen_is_said() -> None:
     s("P", "vfork", "C")
     with pytest.raises(NotNow, match="P is not in user mode but in wait_for_vfork_done"):
         s("P", "call")
+
+
+# -- 32-bit code, far branches -----------------------------------------------------------
+
+
+def test_32_bit_code_cannot_be_entered_with_a_high_ssp() -> None:
+    """A far JMP to a 32-bit segment with SSP above 4 GiB is #GP: what keeps 32-bit code out."""
+    s = Session()
+    s("P", "jmp_far", "32")
+    assert s.fault() == (GP, 0, None)
+
+
+def test_32_bit_code_runs_on_a_low_shadow_stack() -> None:
+    """map_shadow_stack by int 0x80 opens the door that the documentation says is shut."""
+    s = Session()
+    base = s("P", "map_shadow_stack", 64 << 10, token=True, compat=True)
+    assert base is not None
+    s("P", "pivot", base + (64 << 10) - 8)
+    s("P", "mov_rsp", 0x1010_0000)
+    s("P", "jmp_far", "32")
+    before = s.ssp()
+    s("P", "call")
+    assert not s.seen(Faulted) and s.ssp() == before - 4
+    s("P", "arch_prctl", "ENABLE")
+    assert s.returned() == -errno.EINVAL
+    s("P", "jmp_far", "64")
+    assert s.machine.thread("P").regs.long_mode
+
+
+def test_far_call_and_return() -> None:
+    """A far CALL pushes CS, the return address and SSP; far RET takes them back."""
+    s = Session()
+    s("P", "call")
+    before = s.ssp()
+    s("P", "call_far")
+    assert s.ssp() == before - 24
+    assert s("P", "load", before - 24) == before
+    s("P", "ret_far")
+    assert s.ssp() == before and not s.seen(Faulted)
+
+
+def test_a_far_return_needs_a_far_frame() -> None:
+    """far RET where a near CALL was made: #CP, error 2."""
+    s = Session()
+    for _ in range(3):
+        s("P", "call")
+    s("P", "push", 0x33)
+    s("P", "push", 0x401000)
+    s("P", "ret_far")
+    assert s.fault() == (CP, 2, None)
+
+
+def test_a_signal_interrupts_32_bit_code() -> None:
+    """The handler is 64-bit code; sigreturn goes back to 32-bit code."""
+    s = Session()
+    s("P", "sigaction", "SIGUSR1")
+    base = s("P", "map_shadow_stack", 64 << 10, token=True, compat=True)
+    assert base is not None
+    s("P", "pivot", base + (64 << 10) - 8)
+    s("P", "mov_rsp", 0x1010_0000)
+    s("P", "jmp_far", "32")
+    s("P", "kill", "SIGUSR1")
+    assert s.machine.thread("P").regs.long_mode
+    s("P", "handler_return")
+    assert not s.machine.thread("P").regs.long_mode and not s.seen(Faulted)

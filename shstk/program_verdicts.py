@@ -1,0 +1,81 @@
+"""The CPU-level properties in a check: each one a job of its own, kept between runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from model.designs import Design
+from properties.cpu import MACHINE_PROPERTIES
+from shstk.cache import ROOT, digest, kept
+from shstk.pool import Meter, run
+from shstk.programs import ProgramVerdict, check_programs
+from shstk.search import text_failure
+from shstk.verdicts import HOLDS, UNKNOWN, VIOLATED, Report
+
+# What a verdict depends on besides the design: the model, the claims, and the search.
+PARTS = ("model", "model/kernel", "model/designs", "model/cpu", "model/reference")
+SEARCH = ("programs", "program_search", "settings", "stage", "alphabet")
+
+
+@dataclass(frozen=True)
+class _Job:
+    design: Design
+    property: str
+    depth: int | None
+
+
+def _work(job: _Job, tell: Callable[[str], None]) -> list[ProgramVerdict]:
+    sources = [p for part in PARTS for p in (ROOT / part).glob("*.py")]
+    sources += [*(ROOT / "properties").glob("*.py"), *(ROOT / "counterexamples").glob("*.py")]
+    sources += [ROOT / "shstk" / f"{name}.py" for name in SEARCH]
+    key = digest(f"programs {job.design.name} {job.property} {job.depth}", sources, job.design)
+
+    def make() -> list[ProgramVerdict]:
+        return check_programs(job.design, frozenset({job.property}), job.depth, tell)
+
+    try:
+        return kept(key, "programs", make, lambda v: all(x.status != UNKNOWN for x in v))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
+        raise text_failure(error, job.design) from None
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise text_failure(error, job.design) from None
+
+
+def program_verdicts(
+    designs: Sequence[Design], wanted: frozenset[str], depth: int | None, meter: Meter
+) -> tuple[dict[str, list[ProgramVerdict]], bool]:
+    """Verdicts by the name of the design, and whether Ctrl-C cut it short."""
+    chosen = [id_ for id_ in MACHINE_PROPERTIES if not wanted or id_ in wanted]
+    jobs = [_Job(design, id_, depth) for design in designs for id_ in chosen]
+    answers, interrupted = run(_work, jobs, meter)
+    out: dict[str, list[ProgramVerdict]] = {design.name: [] for design in designs}
+    if not interrupted:
+        for job, found in zip(jobs, answers, strict=True):
+            out[job.design.name] += found
+    return out, interrupted or any(v.status == UNKNOWN for each in out.values() for v in each)
+
+
+def attach(
+    reports: Sequence[Report],
+    designs: Sequence[Design],
+    wanted: frozenset[str],
+    meter: Meter,
+) -> bool:
+    """Add them to the reports of the ordinary environment; True if Ctrl-C cut it short."""
+    if wanted and not wanted & MACHINE_PROPERTIES.keys():
+        return False
+    found, interrupted = program_verdicts(designs, wanted, None, meter)
+    for report in reports:
+        if report.environment == "ordinary":
+            report.programs = found.get(report.design, [])
+    return interrupted
+
+
+def overall(verdicts: Sequence[ProgramVerdict]) -> str:
+    """Of a property as a whole, for programs without any ability."""
+    plain = [v.status for v in verdicts if not v.abilities]
+    for word in (VIOLATED, UNKNOWN, HOLDS):
+        if word in plain:
+            return word
+    return plain[0] if plain else UNKNOWN
