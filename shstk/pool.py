@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _messages: Any = None
+_stopped = False
 
 
 class Meter:
@@ -43,6 +44,14 @@ def _start(messages: Any) -> None:
     global _messages
     _messages = messages
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """Ctrl-C: end what runs, and begin nothing that the pool has handed out already."""
+    global _stopped
+    _stopped = True
+    raise KeyboardInterrupt
 
 
 def _tell(text: str) -> None:
@@ -50,6 +59,8 @@ def _tell(text: str) -> None:
 
 
 def _work(task: Callable[[Any, Callable[[str], None]], T], argument: Any) -> T:
+    if _stopped:
+        raise KeyboardInterrupt
     return task(argument, _tell)
 
 

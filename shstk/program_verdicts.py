@@ -25,7 +25,7 @@ class _Job:
     depth: int | None
 
 
-def _work(job: _Job, tell: Callable[[str], None]) -> list[ProgramVerdict]:
+def _work(job: _Job, tell: Callable[[str], None]) -> tuple[str, list[ProgramVerdict]]:
     sources = [p for part in PARTS for p in (ROOT / part).glob("*.py")]
     sources += [*(ROOT / "properties").glob("*.py"), *(ROOT / "counterexamples").glob("*.py")]
     sources += [ROOT / "shstk" / f"{name}.py" for name in SEARCH]
@@ -35,11 +35,12 @@ def _work(job: _Job, tell: Callable[[str], None]) -> list[ProgramVerdict]:
         return check_programs(job.design, frozenset({job.property}), job.depth, tell)
 
     try:
-        return kept(key, "programs", make, lambda v: all(x.status != UNKNOWN for x in v))
+        found = kept(key, "programs", make, lambda v: all(x.status != UNKNOWN for x in v))
     except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
         raise text_failure(error, job.design) from None
     except (NotImplementedError, TypeError, ValueError) as error:
         raise text_failure(error, job.design) from None
+    return job.design.name, found
 
 
 def program_verdicts(
@@ -50,9 +51,8 @@ def program_verdicts(
     jobs = [_Job(design, id_, depth) for design in designs for id_ in chosen]
     answers, interrupted = run(_work, jobs, meter)
     out: dict[str, list[ProgramVerdict]] = {design.name: [] for design in designs}
-    if not interrupted:
-        for job, found in zip(jobs, answers, strict=True):
-            out[job.design.name] += found
+    for name, found in answers:  # after Ctrl-C, those that were done
+        out[name] += found
     return out, interrupted or any(v.status == UNKNOWN for each in out.values() for v in each)
 
 
