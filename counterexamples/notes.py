@@ -54,8 +54,7 @@ def note(event: Event, show: Show, plain: Plain, on_it: Sequence[str] = ()) -> s
                 ("the caller's own stack is not mapped any more", event.stack_gone),
             )
         case CloneStarted():
-            own = "a" if event.own_stack else "no"
-            return f"{show(event.child)} starts with {own} shadow stack of its own"
+            return _started(event, show, plain)
         case FutexWoken():
             woken = f"the CLEARTID futex of {show(event.task)} is woken"
             return f"{woken}, and its stack is still mapped" if event.stack_mapped else ""
@@ -68,6 +67,19 @@ def note(event: Event, show: Show, plain: Plain, on_it: Sequence[str] = ()) -> s
             return f"munmap gives -EINTR; {show(event.task)} tries again, nothing is changed"
         case _:
             return type(event).__name__
+
+
+def _started(event: CloneStarted, show: Show, plain: Plain) -> str:
+    """Whether a new task has a stack of its own, where one could expect it either way."""
+    child = event.child
+    base = plain(child.base)
+    if plain(child.worker):
+        held = "no shadow stack" if base is NULL else f"the shadow stack {show(child.base)}"
+        return f"{show(child)} starts as a kernel worker, with {held}"
+    if event.vfork or plain(event.parent.ssp) is NULL:
+        return ""
+    own = "a" if event.own_stack else "no"
+    return f"{show(child)} starts with {own} shadow stack of its own"
 
 
 def _unmapped(event: Unmapped, show: Show, plain: Plain, on_it: Sequence[str]) -> str:

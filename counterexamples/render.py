@@ -511,7 +511,7 @@ EVENT_WORDS: dict[type[Event], str] = {
     Unmapped: "the kernel unmaps",
     Warned: "WARNING",
     CloneFailed: "the clone returns",
-    CloneStarted: "starts with",
+    CloneStarted: "starts ",
     FutexWoken: "CLEARTID",
     FeatureChanged: "locked feature",
 }

@@ -79,7 +79,10 @@ def _let_run(machine: Machine, name: str) -> bool:
 def _try(machine: Machine, name: str, *operations: str) -> str:
     """The exception that a task's instructions end in, '' if none."""
     for operation in operations:
-        done = do(machine, name, operation)
+        try:
+            done = do(machine, name, operation)
+        except NotNow:  # something goes on for ever
+            return ""
         for effect in done.effects:
             if isinstance(effect, Faulted):
                 words = describe(effect.vector, effect.error_code, effect.address)
@@ -180,8 +183,10 @@ def orphans(machine: Machine) -> list[str]:
 
 def sizes(machine: Machine) -> list[str]:
     """How large each kernel-made stack is."""
+    names = {tid: t.name for tid, t in machine.system.threads.items()}
     return [
-        f"{area.start:#x}-{area.end:#x}: {area.size:#x} bytes, {size_text(area.size)}"
+        f"{area.start:#x}-{area.end:#x} of {names.get(area.owner, 'nobody')}, {area.kind.value}: "  # type: ignore[call-overload]
+        f"{area.size:#x} bytes, {size_text(area.size)}"
         for _, area in _areas(machine)
         if area.kind in (Kind.CLONE, Kind.SETUP)
     ]

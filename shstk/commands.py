@@ -16,6 +16,7 @@ from counterexamples.render import render_mermaid, render_text
 from counterexamples.trace import Trace
 from model.designs import DESIGNS, Design
 from model.kernel import FAMILIES
+from model.reference.machine import NotNow
 from properties import PROPERTIES
 from properties.cpu import MACHINE_PROPERTIES
 from shstk import plan, report
@@ -456,6 +457,8 @@ def _on_reference(found: Trace, design: Design) -> int:
     try:
         result = replay_on_reference(found, design)
     except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise UserError(str(text_failure(error, design))) from None
+    except (NotNow, RecursionError) as error:
         raise UserError(str(text_failure(error, design))) from None
     if not result:
         reason = " ".join(result.reason.split())

@@ -162,6 +162,9 @@ class FiniteTerm(Term):
     def equals(self, value: object) -> bool:
         """Decide whether it is this value."""
         source, values = self.resolve()
+        if isinstance(value, str) and not isinstance(values[0], str):
+            shown = ", ".join(map(str, values))
+            raise TypeError(f"a variable is compared with {value!r}; its values are {shown}")
         if source is None:
             return bool(values[0] is value or values[0] == value)
         masks = self.run.space.masks

@@ -5,10 +5,12 @@ Whatever is wrong with a design is said in one line, with the file and line wher
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from hashlib import sha256
@@ -127,6 +129,25 @@ def _check_hooks(path: Path, cls: type[Design]) -> None:
             line = own.__code__.co_firstlineno
             given = f"{name}({', '.join(wanted)})"
             raise DesignError(f"{path}:{line}: the kernel calls {given}") from None
+        if name in vars(cls) and name not in RETURN_NOTHING and not _returns(own):
+            line = own.__code__.co_firstlineno
+            right = "it returns 0 for success" if name != "enabled" else "it returns a condition"
+            raise DesignError(f"{path}:{line}: {name} returns nothing; {right} (design.py)")
+
+
+RETURN_NOTHING = frozenset({"start_thread"})
+
+
+def _returns(function: Callable[..., Any]) -> bool:
+    """Some path of a function returns a value, or there is none but a refusal."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError, TypeError):
+        return True
+    nodes = list(ast.walk(tree))
+    return any(isinstance(n, ast.Return) and n.value is not None for n in nodes) or any(
+        isinstance(n, ast.Raise) for n in nodes
+    )
 
 
 def _line(cls: type) -> int:

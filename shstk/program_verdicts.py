@@ -38,7 +38,7 @@ def _work(job: _Job, tell: Callable[[str], None]) -> tuple[str, list[ProgramVerd
         found = kept(key, "programs", make, lambda v: all(x.status != UNKNOWN for x in v))
     except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
         raise text_failure(error, job.design) from None
-    except (NotImplementedError, TypeError, ValueError) as error:
+    except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
         raise text_failure(error, job.design) from None
     return job.design.name, found
 

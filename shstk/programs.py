@@ -26,6 +26,7 @@ from model.reference.machine import (
 )
 from model.reference.signals import NAMES as SIGNAL_NAMES
 from model.reference.signals import describe
+from model.reference.world import SH_STK_EN
 from properties.cpu import MACHINE_PROPERTIES
 from properties.machine import MachineConjunct
 from shstk.alphabet import Ability
@@ -295,6 +296,8 @@ def scenario_text(verdict: ProgramVerdict, design: Design) -> str:
     using = f", with {_list(verdict.abilities, 'and')}" if verdict.abilities else ""
     protocol = f" ({verdict.protocol})" if verdict.protocol else ""
     head = f"{verdict.claim}{protocol} is violated on {design.name}{using}."
+    if verdict.abilities:
+        head += " Programs that do without that were not seen to violate it."
     prop = MACHINE_PROPERTIES[verdict.property]
     story = [head, f"The claim: {prop.claim} ({verdict.where}).", *verdict.seen.split("; ")]
     known = design.name if design.name in DESIGNS else next(iter(DESIGNS))
@@ -313,6 +316,10 @@ def _expected(verdict: ProgramVerdict, design: Design) -> Iterator[str]:
         yield f"expect: {death.name} dies of {death.cause}"
     for thread in done.stage.system.threads.values():
         yield f"expect: {thread.name} is alive"
+        if thread.regs.u_cet & SH_STK_EN and not thread.worker:
+            yield f"expect: {thread.name}'s ssp is {done.stage.symbol(thread.ssp)}"
+        if thread.regs.cpl == 3:
+            yield f"expect: {thread.name}'s rip is {thread.regs.rip:#x}"
 
 
 def table(found: Sequence[ProgramVerdict]) -> str:

@@ -61,7 +61,10 @@ class ReferenceReplay:
 
 def replay_on_reference(trace: Trace, design: Design) -> ReferenceReplay:
     """Execute a trace on the reference machine."""
-    actor = Actor(trace, design)
+    try:
+        actor = Actor(trace, design)
+    except DoesNotReplay as reason:
+        return ReferenceReplay(str(reason), [])
     try:
         for number, step in enumerate(trace.steps, 1):
             actor.take(number, step)
@@ -90,6 +93,8 @@ class Actor:
         self.known = Correspondence(self.space)
         for sort in (Sort.TASK, Sort.GROUP, Sort.MM):
             self.known.number(sort, 0)
+        if valuation(self.space, self.trace.initial) != self.space.initial:
+            raise DoesNotReplay("the trace starts elsewhere")
         self.starts = {n: MMAP_BASE - (n + 1) * SLOT for n in range(self.space.bound.stacks)}
         self.picks: dict[str, object] = {}
 
@@ -162,6 +167,8 @@ class Actor:
 
     def _adjust(self, step: TraceStep) -> None:
         """Where in its stack SSP is was a choice: CALL or INCSSP until it is there."""
+        if "SSP after" not in step.picks:
+            return
         for number, fields in enumerate(step.state["tasks"]):
             if fields["ssp"] is NULL or number != step.task:
                 continue

@@ -16,12 +16,18 @@ from counterexamples.trace import Fields, StateView
 from model.designs import Design
 from model.events import Event
 from model.kernel import STEPS
-from model.reference.machine import Machine, Move
+from model.reference.machine import Faulted, Machine, Move
 from model.reference.system import System, Thread
 from model.reference.tokens import restore_tokens
 from model.reference.values import Range
-from model.reference.vma import AddressSpace, Vma
-from model.reference.world import ConcreteWorld, task_field
+from model.reference.vma import AddressSpace, PageFault, Vma
+from model.reference.world import (
+    SH_STK_EN,
+    WR_SHSTK_EN,
+    ConcreteWorld,
+    page_up,
+    task_field,
+)
 from model.state import LEFT, NULL, Group, Record, Sort, Task, fields
 from model.state import Mapping as MappingRecord
 from properties import PROPERTIES, StateConjunct, TaskConjunct
@@ -170,6 +176,44 @@ def check_ranges(system: System) -> None:
                 raise Outside("a range is smaller than what is mapped there")
 
 
+def check_numbers(system: System) -> None:
+    """What the finite state does not see of the numbers behind it; Disagreement."""
+    for thread in system.threads.values():
+        if thread.mm is NULL or thread.worker:
+            continue
+        stack = thread.stack
+        if thread.regs.u_cet & SH_STK_EN:
+            if not isinstance(stack, Range) or not stack.start <= thread.ssp <= stack.end:
+                raise Disagreement(f"SSP of {thread.name}, {thread.ssp:#x}, is not in {stack}")
+            if bool(thread.regs.u_cet & WR_SHSTK_EN) != thread.wrss:
+                raise Disagreement(f"WRSS of {thread.name} is another for the CPU")
+        for area in system.space(thread).areas:
+            if area.owner == thread.tid and area.start == thread.base and thread.size:
+                if area.size != page_up(thread.size):
+                    raise Disagreement(f"{thread.name}'s stack has {area.size:#x} bytes")
+
+
+def _check_last_fault(machine: Machine, move: Move) -> None:
+    """An exception that was just raised has a reason; Disagreement."""
+    fault = machine.effects[-1] if machine.effects and not move.steps else None
+    if not isinstance(fault, Faulted) or fault.task not in machine.names():
+        return
+    thread = machine.thread(fault.task)
+    space = machine.system.space(thread)
+    if fault.vector == 14 and fault.error_code & 0x40 and fault.address is not None:
+        area = space.find(fault.address)
+        if area is not None and area.shadow and area.write:
+            raise Disagreement(f"{fault.instruction} faults on a shadow stack that is there")
+    if fault.vector == 21 and fault.instruction == "RET":
+        try:
+            on_shadow = space.load(thread.ssp, 8, True, True)
+            differs = on_shadow != space.load(thread.regs.rsp, 8, False, True)
+        except PageFault:
+            differs = False  # then it had to be a page fault
+        if not differs:
+            raise Disagreement("RET raises #CP, and no two addresses differ")
+
+
 # -- judging -----------------------------------------------------------------------
 
 
@@ -238,6 +282,7 @@ class Follower:
         self.correspondence.forget(self.machine.system)
 
     def _compare(self, move: Move, said: list[str]) -> None:
+        _check_last_fault(self.machine, move)
         if move.outside:
             raise Outside(move.outside)
         system, design = self.machine.system, self.machine.design
@@ -248,6 +293,7 @@ class Follower:
             picks = {n: self.correspondence.pick(n, v) for n, v in choices.items()}
             reached = self._successors(reached, design, task, name, picks)
         check_ranges(system)
+        check_numbers(system)
         now = self.correspondence.valuation(system)
         label = ", ".join(f"{n} {dict(c)}" for n, c in move.steps) or "nothing"
         if now not in reached:

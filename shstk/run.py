@@ -19,6 +19,7 @@ from counterexamples.scenario import Scenario, ScenarioError, read
 from model.designs import DESIGNS, Design
 from shstk.errors import UserError
 from shstk.loader import DesignError, load_design
+from shstk.search import text_failure
 
 INDENT = " " * 7
 
@@ -40,6 +41,7 @@ def add_parser(sub: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute a scenario; 1 where something is not as expected."""
+    designs: list[Design] = []
     try:
         scenario = read(Path(arguments.file))
         designs = _designs(arguments.design, scenario)
@@ -48,6 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     except (ScenarioError, DesignError) as error:
         sys.stdout.flush()  # what was told so far comes first
         raise UserError(str(error)) from None
+    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
+        raise _of_the_design(error, designs) from None
+    except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        raise _of_the_design(error, designs) from None
     sys.stdout.flush()
     for design, verdict in missed:
         where = f"{scenario.path}:{verdict.line}: {design}"
@@ -55,6 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
             f"shstk: {where}: expected {verdict.expected}, found {verdict.found}", file=sys.stderr
         )
     return 1 if missed else 0
+
+
+def _of_the_design(error: Exception, designs: list[Design]) -> UserError:
+    """The text of a design raised an exception; the machine's own are errors of ours."""
+    sys.stdout.flush()
+    return UserError(str(text_failure(error, designs[-1])))
 
 
 Missed = list[tuple[str, Verdict]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from counterexamples.trace import Trace, TraceStep
 from model.designs import Design
 from model.kernel import STEPS
+from model.reference.machine import NotNow
 from shstk.build import CLAIMS, Request, Tables, program
 from shstk.cache import tables as cached_tables
 from shstk.concretize import Concretizer
@@ -241,7 +242,10 @@ def _runs(
 
 def on_reference(trace: Trace, design: Design) -> Trace:
     """The trace with what comes of it on the reference machine; InternalError if it does not go."""
-    found = replay_on_reference(trace, design)
+    try:
+        found = replay_on_reference(trace, design)
+    except NotNow as reason:
+        raise InternalError(f"{trace.claim}: on the reference machine {reason}") from None
     if not found:
         raise InternalError(
             f"{trace.claim}: the trace does not replay on the reference machine: {found.reason}"

@@ -25,6 +25,7 @@ NOT_GIVEN = Bytes(0)
 CLONE_SIGHAND = 0x800
 CLONE_PIDFD = 0x1000
 CLONE_SETTLS = 0x80000
+CLONE_PARENT_SETTID = 0x100000
 # The flags a scenario can name.  Those with 0 change nothing that a shadow stack has.
 FLAGS = {
     "VM": CLONE_VM,
@@ -33,7 +34,8 @@ FLAGS = {
     "SIGHAND": CLONE_SIGHAND,
     "PIDFD": CLONE_PIDFD,
     "SETTLS": CLONE_SETTLS,
-    **dict.fromkeys(("FS", "FILES", "SYSVSEM", "PARENT_SETTID", "CHILD_CLEARTID", "PARENT"), 0),
+    "PARENT_SETTID": CLONE_PARENT_SETTID,
+    **dict.fromkeys(("FS", "FILES", "SYSVSEM", "CHILD_CLEARTID", "PARENT"), 0),
 }
 FLAVOURS = {
     CLONE_VM | CLONE_THREAD: "clone_thread",
@@ -151,7 +153,8 @@ def clone(
     _new_name(m, child)
     bits = _flags(flags)
     step = _flavour(bits)
-    if not step:
+    both = CLONE_PIDFD | CLONE_PARENT_SETTID  # clone() has one pointer for them
+    if not step or bits & both == both:
         return refuse(m, t, "clone", errno.EINVAL)
     bad = tls == "bad" and bits & CLONE_SETTLS != 0
     own = image.data_stack(m.system.made["task"]) if bits & CLONE_VM else None
@@ -239,6 +242,9 @@ def exit(m: Machine, t: Thread, code: int = 0) -> None:
 def exit_group(m: Machine, t: Thread, code: int = 0) -> None:
     """exit_group(2)."""
     m.step(t, "exit_group")
+    for each in m.system.threads.values():
+        if each.group == t.group and each.cause in ("", "exit_group"):
+            each.cause = f"exit_group({code})"
 
 
 @operation(CALL)

@@ -141,6 +141,7 @@ class Machine:
     watch: Watch | None = None
     listeners: list[Listener] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
+    moved: bool = False  # the last step of the kernel's has changed something
 
     @classmethod
     def boot(
@@ -216,7 +217,8 @@ class Machine:
         choices.setdefault("mmap_lock contended", thread.contended > 0)
         choices.setdefault("compat", thread.compat)
         if not can_happen(self.system, thread.tid, step, choices):
-            raise NotNow(f"{thread.name} cannot do {name} now")
+            where = "is dying" if self.dying(thread) else f"is in {thread.ctl.value}"
+            raise NotNow(f"{thread.name} cannot do {name} now: it {where}")
         before = self.system.copy() if self.watch else None
         if thread.regs.cpl == 3 and name != "sigkill":
             self.enter_kernel(thread)
@@ -228,7 +230,9 @@ class Machine:
             raise AssertionError(f"{name} could happen and then could not") from None
         if world.picks.get("mmap_lock contended"):
             thread.contended -= 1
-        thread.plan.pop(ctl, None)
+        if thread.plan.get(ctl, ("",))[0] == name:
+            del thread.plan[ctl]
+        self.moved = world.changed or bool(world.picks.get("mmap_lock contended"))
         if "error" in world.picks:
             thread.result = -getattr(errno, str(world.picks["error"]).split(":")[0])
         self._after(thread, name)
@@ -241,7 +245,8 @@ class Machine:
             thread.result = -event.errno
         if isinstance(event, CloneStarted) and thread is not None:
             child = self.system.threads[plain(event.child)]
-            thread.result, child.result, child.call = child.tid, 0, thread.call
+            thread.result = 0 if child.worker else child.tid
+            child.result, child.call = 0, thread.call
             self.effects.append(Started(child.name, "worker" if child.worker else thread.call))
         if isinstance(event, Unmapped):
             self.effects.append(self._unmaps(event))
@@ -381,5 +386,7 @@ class Machine:
             return False
         if self.next_step(thread) is not None:
             self.kernel(thread)
+            if not self.moved:
+                raise NotNow(f"{thread.name} repeats a step that changes nothing, for ever")
             return True
         return False

@@ -37,6 +37,7 @@ SIGNALS = {"SIGILL": 4, "SIGBUS": 7, "SIGUSR1": 10, "SIGSEGV": 11, "SIGUSR2": 12
 NAMES = {number: name for name, number in SIGNALS.items()}
 SIGILL, SIGBUS, SIGSEGV = 4, 7, 11
 FETCH = 0x15  # of a page fault's error code: I/D, U, and P, which sanitize_error_code() sets
+COREDUMP = (4, 7, 11)  # of those here: SIG_KERNEL_COREDUMP_MASK (signal.h, 6.12)
 RED_ZONE = 128
 FRAME_WORDS = 5  # restorer, rip, rsp, cf, cs
 
@@ -160,14 +161,23 @@ def kill(m: Machine, t: Thread, signal: str) -> None:
     if signal not in SIGNALS:
         raise NotNow(f"there is no signal {signal!r}: known are SIGKILL, {', '.join(SIGNALS)}")
     number = SIGNALS[signal]
-    if number not in m.system.groups[t.group].handlers:  # type: ignore[index]
+    if t.worker:  # all but SIGKILL and SIGSTOP are blocked (create_io_thread(), 6.12)
+        m.tell(Move(t.tid))
+        return
+    handled = number in m.system.groups[t.group].handlers  # type: ignore[index]
+    if not handled and number in COREDUMP and not m.can_run(t):
+        # complete_signal(): it is no SIGKILL for the group, and wakes no killable wait.
+        t.todo.appendleft(("kill", (signal,), {}))
+        m.tell(Move(t.tid))
+        return
+    if not handled:
         for mate in m.system.threads.values():
             if mate.group == t.group and not m.dying(mate):
                 mate.cause = mate.cause or signal
         m.step(t, "sigkill")  # complete_signal(): a fatal signal is SIGKILL for all
         return
     if m.can_run(t):
-        force(m, t, number, f"{signal} (its frame cannot be written)")
+        force(m, t, number, f"SIGSEGV (the frame of {signal} cannot be written)")
         return
     t.todo.appendleft(("kill", (signal,), {}))  # pending until it is back in user mode
 

@@ -88,6 +88,8 @@ class Value(Term):
         right = plain(other)
         if self.value is NOTHING or right is NOTHING:
             return Truth(_refuse)
+        if isinstance(right, str) and not isinstance(self.value, str):
+            raise TypeError(f"{self.value} is compared with {right!r}")
         return Truth(bool(self.value is right or self.value == right))
 
     def __lt__(self, other: Term | int) -> Cond:

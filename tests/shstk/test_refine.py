@@ -27,13 +27,15 @@ from hypothesis.stateful import (
 
 import model.reference.protocols  # noqa: F401 - registers the operations
 from counterexamples import scenario
+from model.cpu import branch
 from model.designs import DESIGNS
 from model.reference import world
 from model.reference.machine import Effect, Machine, Move, NotNow
 from model.reference.operations import do
 from model.reference.system import Thread
 from model.reference.values import Range
-from model.state import NULL
+from model.state import NULL, Sort
+from model.world import PAGE_SIZE
 from shstk.aftermath import aftermath
 from shstk.cli import main
 from shstk.generate import Planned, propose
@@ -71,7 +73,7 @@ class Refinement(RuleBasedStateMachine):
         try:
             do(self.machine, planned.task, planned.operation, **planned.arguments)
         except NotNow:
-            pass
+            self.lines[-1] = f"# refused: {planned.line}"
         except Exception as error:
             FAILED.write_text("# " + str(error) + "\n" + "\n".join(self.lines) + "\n")
             error.add_note(f"as a scenario, in {FAILED}:\n" + "\n".join(self.lines))
@@ -167,6 +169,24 @@ def orphans_are_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(world.ConcreteWorld, "copy_mappings", broken)
 
 
+def short_stacks(patch: pytest.MonkeyPatch) -> None:
+    """The kernel maps a page less than it records."""
+    fresh = world.ConcreteWorld.fresh_addr
+
+    def broken(self: Any, mm: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        addr = fresh(self, mm, name, *args, **kwargs)
+        whole = addr.index[0].value
+        shorter = Range(whole.start, whole.size - PAGE_SIZE)
+        return self.handle(Sort.ADDR, shorter) if shorter.size else addr
+
+    patch.setattr(world.ConcreteWorld, "fresh_addr", broken)
+
+
+def every_ret_faults(patch: pytest.MonkeyPatch) -> None:
+    """RET raises #CP whatever lies on the stacks."""
+    patch.setattr(branch, "ret", lambda c, imm: c.fault(21, 1))
+
+
 def nobody_waits(patch: pytest.MonkeyPatch) -> None:
     """A vfork child does not know who waits for it."""
     set_field = world._set_task_field
@@ -180,7 +200,15 @@ def nobody_waits(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "mutate",
-    [forget_to_unmap, forget_owner, keep_ssp, orphans_are_kept, nobody_waits],
+    [
+        forget_to_unmap,
+        forget_owner,
+        keep_ssp,
+        orphans_are_kept,
+        nobody_waits,
+        short_stacks,
+        every_ret_faults,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_a_wrong_machine_is_found_out(

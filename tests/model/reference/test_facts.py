@@ -502,3 +502,46 @@ def test_a_signal_interrupts_32_bit_code() -> None:
     assert s.machine.thread("P").regs.long_mode
     s("P", "handler_return")
     assert not s.machine.thread("P").regs.long_mode and not s.seen(Faulted)
+
+
+# -- found by readers of the kernel's source --------------------------------------------
+
+
+def test_a_core_dumping_signal_does_not_end_the_vfork_wait() -> None:
+    """complete_signal() makes no SIGKILL of SIGSEGV: the parent dies when it is back."""
+    s = Session()
+    s("P", "vfork", "C")
+    s("P", "kill", "SIGSEGV")
+    assert "P" in s.machine.names()
+    s("C", "call")
+    assert not s.seen(Faulted)
+    s("C", "exit")
+    assert "P" not in s.machine.names()
+
+
+def test_a_frame_that_cannot_be_written_is_sigsegv() -> None:
+    """signal_setup_done(): force_sigsegv(), whatever the signal was."""
+    s = Session()
+    s("P", "sigaction", "SIGUSR1")
+    s("P", "mov_rsp", 0x1000)
+    s("P", "kill", "SIGUSR1")
+    assert s.seen(Died)[0].cause.startswith("SIGSEGV")
+
+
+def test_exec_is_killed_while_it_switches() -> None:
+    """A plan for a control state outlives a SIGKILL from outside."""
+    s = Session(settled=False)
+    s("P", "execve", "killed")
+    s("P", "kernel")
+    s("P", "sigkill")
+    s("P", "kernel", "exec_mmap_killed")
+    assert s.machine.dying(s.machine.thread("P"))
+
+
+def test_clone_has_one_pointer_for_two() -> None:
+    """clone(PIDFD|PARENT_SETTID) is EINVAL; clone3 has a pointer for each."""
+    s = Session()
+    s("P", "clone", "C", f"{THREAD}|PIDFD|PARENT_SETTID")
+    assert s.returned() == -errno.EINVAL
+    s("P", "clone3", "C", f"{THREAD}|PIDFD|PARENT_SETTID", 1 << 20)
+    assert "C" in s.machine.names()
