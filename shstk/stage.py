@@ -211,7 +211,6 @@ def _thread(t: Thread) -> tuple[Any, ...]:
         *(getattr(regs, name) for name in _REGISTERS),
         ssp,
         tuple(t.contexts.items()),
-        tuple(t.pending),
         todo,
         plan,
     )

@@ -280,7 +280,7 @@ class Machine:
             image.load(system.space(thread))
         if name == "start_thread":
             thread.frame = Frame(image.ENTRY, USER_CS, image.STACK_TOP - 0x1000, 0)
-            thread.call, thread.altstack, thread.pending = "", None, []
+            thread.call, thread.altstack = "", None
             thread.todo.clear()
             thread.contexts.clear()
             thread.contended = 0

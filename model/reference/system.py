@@ -61,7 +61,6 @@ class Thread:
     result: int | None = None  # what its last system call returned, -errno for an error
     cause: str = ""  # what it dies of, once that is certain
     call: str = ""  # the system call that it is in and that will return
-    pending: list[int] = field(default_factory=list)  # signals that wait for user mode
     # What the kernel will find in a control state, where it is not the usual: the step that
     # is taken there, and its decisions.
     plan: dict[Ctl, tuple[str, dict[str, object]]] = field(default_factory=dict)
@@ -86,7 +85,6 @@ class Thread:
         other = copy.copy(self)
         other.regs = copy.copy(self.regs)
         other.todo = deque(self.todo)
-        other.pending = list(self.pending)
         other.plan = dict(self.plan)
         other.contexts = dict(self.contexts)
         return other
