@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from counterexamples.expected import ERRNO_NAMES
 from counterexamples.render import size_text
 from model.events import (
     Allocated,
@@ -19,16 +20,11 @@ from model.events import (
     Unmapped,
     Warned,
 )
-from model.kernel import errno
 from model.state import LEFT, NULL, Kind
 from model.world import Cond
 
 Show = Callable[[object], str]
 Plain = Callable[[object], object]
-
-ERRNO_NAMES = {
-    value: name for name, value in vars(errno).items() if name.startswith("E") and name.isupper()
-}
 
 
 def note(event: Event, show: Show, plain: Plain, on_it: Sequence[str] = ()) -> str:

@@ -26,7 +26,7 @@ from model.reference.world import ConcreteWorld
 from model.state import NULL, Off, Sort
 from properties import LivenessConjunct
 from shstk.aftermath import aftermath
-from shstk.refine import Correspondence, Outside, violated_in
+from shstk.refine import Correspondence, Outside, ret_matches, violated_in, word
 from shstk.replay import find_conjunct, violated_by
 from shstk.space import Bound, Space
 from shstk.views import valuation
@@ -130,7 +130,7 @@ class Actor:
         wanted = valuation(self.space, step.state)
         for cell, here, there in zip(self.space.cells, now, wanted, strict=True):
             if here != there:
-                words = [_word(cell.domain[n]) for n in (here, there)]
+                words = [word(cell.domain[n]) for n in (here, there)]
                 raise DoesNotReplay(f"{label}: {cell.name} is {words[0]}, not {words[1]}")
         self.known.forget(machine.system)
 
@@ -201,7 +201,7 @@ class Actor:
                 self.do(thread, "call")
 
     def ret(self, thread: Thread, picks: Mapping[str, Pick]) -> None:
-        if picks.get("fault") or not _returns(self.machine, thread):
+        if picks.get("fault") or not ret_matches(self.machine, thread):
             if picks.get("SSP after") and not picks.get("fault"):
                 self.do(thread, "incsspq", 1)
                 return
@@ -251,16 +251,6 @@ class Actor:
             raise DoesNotReplay(f"after step {len(self.trace.steps)}: {claim} is not violated")
 
 
-def _returns(machine: Machine, thread: Thread) -> bool:
-    """A RET would find the same return address on both stacks."""
-    space = machine.system.space(thread)
-    try:
-        shadow = space.load(thread.ssp, 8, True, True)
-        return shadow == space.load(thread.regs.rsp, 8, False, True)
-    except Exception:  # noqa: BLE001
-        return False
-
-
 USER_CODE: dict[str, Callable[[Actor, Thread, Mapping[str, Pick]], None]] = {
     "call": Actor.call,
     "ret": Actor.ret,
@@ -274,7 +264,3 @@ USER_CODE: dict[str, Callable[[Actor, Thread, Mapping[str, Pick]], None]] = {
     "munmap_shadow_stack": Actor.munmap,
     "mremap_shadow_stack": Actor.mremap,
 }
-
-
-def _word(value: object) -> str:
-    return str(getattr(value, "value", value))

@@ -205,13 +205,19 @@ def _check_last_fault(machine: Machine, move: Move) -> None:
         if area is not None and area.shadow and area.write:
             raise Disagreement(f"{fault.instruction} faults on a shadow stack that is there")
     if fault.vector == 21 and fault.instruction == "RET":
-        try:
-            on_shadow = space.load(thread.ssp, 8, True, True)
-            differs = on_shadow != space.load(thread.regs.rsp, 8, False, True)
-        except PageFault:
-            differs = False  # then it had to be a page fault
-        if not differs:
+        # Where one of the stacks cannot be read, it had to be a page fault.
+        if ret_matches(machine, thread) is not False:
             raise Disagreement("RET raises #CP, and no two addresses differ")
+
+
+def ret_matches(machine: Machine, thread: Thread) -> bool | None:
+    """RET would find the same address on both stacks; None: one of them cannot be read."""
+    space = machine.system.space(thread)
+    try:
+        shadow = space.load(thread.ssp, 8, True, True)
+        return shadow == space.load(thread.regs.rsp, 8, False, True)
+    except PageFault:
+        return None
 
 
 # -- judging -----------------------------------------------------------------------
@@ -342,7 +348,7 @@ class Follower:
         for state in reached:
             cells = self.correspondence.space.cells
             differs = [
-                f"{c.name} is {_word(c.domain[n])}, not {_word(c.domain[s])}"
+                f"{c.name} is {word(c.domain[n])}, not {word(c.domain[s])}"
                 for c, n, s in zip(cells, now, state, strict=True)
                 if n != s
             ]
@@ -351,7 +357,8 @@ class Follower:
         return "; ".join(best[:4])
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
+    """A value of the state in words."""
     return str(getattr(value, "value", value))
 
 
