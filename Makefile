@@ -25,7 +25,7 @@ lint: $(STAMP)
 # Record the corpus again: one trace per violated property, design and environment.
 corpus: $(STAMP)
 	rm -f counterexamples/corpus/*.itf.json
-	$(VENV)/bin/shstk check --hostile --pivot --out counterexamples/corpus >/dev/null || test $$? -eq 1
+	$(VENV)/bin/shstk check --bounded --hostile --pivot --out counterexamples/corpus >/dev/null || test $$? -eq 1
 
 bench: $(STAMP)
 	$(VENV)/bin/python -m benchmarks

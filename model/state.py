@@ -93,8 +93,8 @@ class Field(Generic[T]):
     """A state variable of a record, read and written as an attribute.
 
     ``values`` is its finite domain for the worlds that need one, initial value
-    first.  ``store`` maps a written value to a domain member where the finite
-    worlds keep less than was written.
+    first.  ``store`` maps a written 64-bit number to a domain member: the finite worlds
+    keep less than was written.
     """
 
     name: str

@@ -60,6 +60,12 @@ class Term:
     def __le__(self, other: Term | int) -> Cond:
         raise NotImplementedError
 
+    def __gt__(self, other: Term | int) -> Cond:
+        return ~(self <= other)
+
+    def __ge__(self, other: Term | int) -> Cond:
+        return ~(self < other)
+
     def __add__(self, other: Term | int) -> Term:
         raise NotImplementedError
 
@@ -108,6 +114,9 @@ class World(Protocol):
 
     def choose(self, name: str, values: Sequence[object]) -> Term:
         """An arbitrary one of ``values``, shown in traces as ``name``."""
+
+    def number(self, name: str, samples: Sequence[int]) -> Term:
+        """An arbitrary unsigned 64-bit number; worlds that enumerate take ``samples``."""
 
     def may(self, family: str, name: str = "") -> Cond:
         """An arbitrary yes or no; always no when the event family is switched off."""

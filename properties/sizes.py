@@ -31,6 +31,12 @@ def _(k: Judged, event: Allocated) -> Cond:
     return (event.requested != 0) | _sane(event.size)
 
 
+@size_default.whenever(Allocated, "a-page-more-at-most", premise=lambda k, e: e.requested == 0)
+def _(k: Judged, event: Allocated) -> Cond:
+    room = event.size <= event.rlimit + PAGE_SIZE
+    return (event.requested != 0) | ~(event.rlimit < SZ_4G) | room
+
+
 size_explicit = declare(
     "size-explicit",
     "a stack sized from clone3's stack_size is at most 4 GiB, a page multiple, not empty",
@@ -41,6 +47,11 @@ size_explicit = declare(
 @size_explicit.whenever(Allocated, "clone3-path", premise=lambda k, e: _given(e))
 def _(k: Judged, event: Allocated) -> Cond:
     return (event.requested == 0) | _sane(event.size)
+
+
+@size_explicit.whenever(Allocated, "a-page-more-at-most", premise=lambda k, e: _given(e))
+def _(k: Judged, event: Allocated) -> Cond:
+    return (event.requested == 0) | (event.size <= event.requested + PAGE_SIZE)
 
 
 size_compat = declare(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from model.events import Event
 from model.kernel.signal import fatal_signal_pending
-from model.state import NULL, Ctl, Record, Task
+from model.state import NULL, Ctl, Record, Sort, Task
 from model.world import Cond, World
 
 
@@ -140,3 +140,36 @@ def can_run(tsk: Task) -> Cond:
 def on(tsk: Task) -> Cond:
     """Shadow stacks are on for the CPU."""
     return tsk.ssp != NULL
+
+
+@dataclass(frozen=True)
+class Lemma:
+    """A claim that strengthens properties to something inductive: of all objects of ``sorts``.
+
+    ``holds(k, *objects)`` is written in the words of properties.  A design need not satisfy it: of
+    all lemmas together the largest set that a design's steps preserve is taken.
+    """
+
+    name: str
+    sentence: str
+    sorts: tuple[Sort, ...]
+    holds: Claim
+
+    @property
+    def where(self) -> str:
+        """File and line the lemma is written at, relative to the project."""
+        path = Path(inspect.getsourcefile(self.holds) or "?")
+        return f"{path.parent.name}/{path.name}:{self.holds.__code__.co_firstlineno}"
+
+
+LEMMAS: dict[str, Lemma] = {}
+
+
+def lemma(name: str, sentence: str, *sorts: Sort) -> Callable[[Claim], Claim]:
+    """Add a lemma to the pool; ``sorts`` are those of the objects it speaks about."""
+
+    def add(holds: Claim) -> Claim:
+        LEMMAS[name] = Lemma(name, sentence, sorts, holds)
+        return holds
+
+    return add

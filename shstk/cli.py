@@ -12,6 +12,7 @@ from shstk import commands
 from shstk import program_command as programs
 from shstk import run as scenario
 from shstk.errors import UserError
+from shstk.proof import prove_command
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,7 +93,9 @@ def parser() -> Parser:
     )
     _environment(check)
     check.add_argument(
-        "--bounded", action="store_true", help="accepted; verdicts are bounded in this version"
+        "--bounded",
+        action="store_true",
+        help="explore only: holds up to a bound, nothing is proved",
     )
     check.add_argument(
         "--expect",
@@ -152,6 +155,7 @@ def parser() -> Parser:
 
     scenario.add_parser(sub)
     programs.add_parser(sub)
+    prove_command.add_parser(sub)
 
     replay = sub.add_parser(
         "replay",

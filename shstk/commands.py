@@ -33,6 +33,8 @@ from shstk.program_command import run as run_programs
 from shstk.program_verdicts import attach, overall, program_verdicts
 from shstk.programs import ProgramVerdict, scenario_text
 from shstk.promela import to_promela
+from shstk.proof.judge import prove_reports
+from shstk.proof.prove_command import run as run_prove
 from shstk.reference import replay_on_reference
 from shstk.replay import replay
 from shstk.run import run as run_scenario
@@ -193,6 +195,8 @@ def _explored(
         interrupted = liveness_verdicts(reports, chosen, without, wanted, meter)
     if not interrupted:
         interrupted = attach(reports, chosen, wanted, meter)
+    if not interrupted and not getattr(arguments, "bounded", True):
+        interrupted = prove_reports(reports, chosen, _without(arguments), meter)
     return reports, interrupted
 
 
@@ -482,4 +486,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "replay": replay_file,
     "run": run_scenario,
     "programs": run_programs,
+    "prove": run_prove,
 }

@@ -436,6 +436,9 @@ class Run:
         self.inputs.append((name, source))
         return FiniteTerm(self, (source, tuple(values)))
 
+    def number(self, name: str, samples: Sequence[int]) -> FiniteTerm:
+        return self.choose(name, samples)
+
     def may(self, family: str, name: str = "") -> Cond:
         if family not in FAMILIES:
             raise ValueError(f"unknown event family {family!r} in the text")

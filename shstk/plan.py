@@ -16,7 +16,7 @@ from shstk.slices import DETAILS, MERGES, Slice
 from shstk.space import Bound
 
 DEFAULT_BOUNDS = (Bound(3, 2, 1), Bound(3, 1, 2), Bound(2, 2, 2))
-DETAIL_BOUND = Bound(2, 2, 1)
+DETAIL_BOUNDS = (Bound(2, 2, 1), Bound(2, 1, 2))
 BESIDE_BOUNDS = (Bound(2, 2, 1), Bound(2, 1, 2))  # for the environments beside the ordinary one
 
 
@@ -69,14 +69,25 @@ def questions(
     """Everything to explore for a design; ``bound`` None: the default ones."""
     out = []
     for environment in environments(pivot, hostile):
-        common = (without, properties)
-        if bound is not None:
-            out.append(Question(design, environment, bound, *common, "both", memory))
-            continue
-        bounds = DEFAULT_BOUNDS if environment == "ordinary" else BESIDE_BOUNDS
-        out += [Question(design, environment, b, *common, "no", memory) for b in bounds]
-        out.append(Question(design, environment, DETAIL_BOUND, *common, "only", memory))
+        out += in_environment(design, environment, bound, without, properties, memory)
     return out
+
+
+def in_environment(
+    design: str,
+    environment: str,
+    bound: Bound | None,
+    without: frozenset[str] = frozenset(),
+    properties: frozenset[str] = frozenset(),
+    memory: int | None = None,
+) -> list[Question]:
+    """The same in one environment, for example ``ordinary+pivot+hostile``."""
+    common = (without, properties)
+    if bound is not None:
+        return [Question(design, environment, bound, *common, "both", memory)]
+    bounds = DEFAULT_BOUNDS if environment == "ordinary" else BESIDE_BOUNDS
+    out = [Question(design, environment, b, *common, "no", memory) for b in bounds]
+    return out + [Question(design, environment, b, *common, "only", memory) for b in DETAIL_BOUNDS]
 
 
 def slices(tables: Tables, question: Question) -> list[tuple[int, Slice]]:

@@ -94,7 +94,7 @@ def step_outcomes(
 
     def watched(k: World) -> None:
         nonlocal observer
-        observer = _Observer(k)
+        observer = _Observer(k, wanted)
         step.run(cast(World, observer))
 
     successors = []
@@ -413,12 +413,19 @@ def _failing(space: Space, design: Design, at: Valuation) -> tuple[str, ...]:
 class _Observer:
     """The world of a step, looking at each event in the moment it happens."""
 
-    def __init__(self, world: Any) -> None:
+    def __init__(self, world: Any, wanted: Mapping[str, Pick] | None = None) -> None:
         self._world = world
+        self._wanted = wanted or {}
         self.seen: list[_Seen] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world, name)
+
+    def number(self, name: str, samples: Sequence[int]) -> Any:
+        """A trace may have any number, not only a sample."""
+        asked = self._wanted.get(name)
+        given = type(asked) is int and 0 <= asked < 1 << 64
+        return self._world.number(name, (asked,) if given else samples)
 
     def emit(self, event: Event) -> None:
         self._world.emit(event)

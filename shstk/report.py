@@ -12,7 +12,7 @@ from shstk.build import CLAIMS
 from shstk.programs import ProgramVerdict, table
 from shstk.search import Site
 from shstk.space import Bound
-from shstk.verdicts import NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict
+from shstk.verdicts import NOT_APPLICABLE, PROVED, UNKNOWN, VIOLATED, Report, Verdict
 
 WIDTH = 100
 
@@ -103,6 +103,8 @@ def _verdict(verdict: Verdict) -> list[str]:
         trace = verdict.trace
         steps = f"{len(trace.steps)} step{'' if len(trace.steps) == 1 else 's'}"
         line += f" {steps:>8}   {trace.conjunct} ({trace.where})"
+    elif verdict.status == PROVED:
+        line += " for any number of tasks"
     elif verdict.status != UNKNOWN:
         line += " up to " + "; ".join(f"{b.tasks}x{b.mms}x{b.stacks}" for b in verdict.bounds)
     lines = [line.rstrip()]

@@ -8,6 +8,7 @@ import pytest
 
 from counterexamples import itf
 from counterexamples.render import render_text
+from properties import PROPERTIES
 from shstk.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,3 +55,15 @@ def test_every_source_is_in_the_architecture_page() -> None:
     folders = ("shstk", "counterexamples", "model/reference")
     for path in [p for folder in folders for p in (ROOT / folder).glob("*.py")]:
         assert path.name == "__init__.py" or path.name in page, path.name
+
+
+def test_readme_shows_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdicts of a proof in the README are those that are found."""
+    words = [w for id_ in PROPERTIES for w in ("--property", id_)]
+    assert main(["prove", "linux-6.12", "--solver", "both", *words]) == 1
+    rows = shown("<!-- prove: linux-6.12 -->\n").splitlines()
+    assert rows == [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("  PROVED ", "  VIOLATED ", "  BOUNDED "))
+    ]

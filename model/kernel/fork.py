@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from model.events import CloneFailed, CloneStarted, Failed
 from model.kernel.exit import leave_mm, mmput
-from model.kernel.mmap import STACK_SIZES, owns_mapping
+from model.kernel.mmap import STACK_SIZES, TASK_SIZE_MAX, owns_mapping
 from model.kernel.signal import fatal_signal_pending
 from model.kernel.steps import step
 from model.state import NULL, SHADOW_KINDS, YES, Ctl, Kind, Mm, Task
@@ -45,7 +45,12 @@ class CloneArgs:
 
     def stack_size(self, k: World) -> Term:
         """clone3's stack_size, in bytes; 0 where clone() or fork() was called."""
-        return k.choose("stack_size", (0,) if self.worker else STACK_SIZES)
+        if self.worker:
+            return k.choose("stack_size", (0,))
+        size = k.number("stack_size", STACK_SIZES)
+        # clone3_stack_valid(): access_ok() of a stack that does not begin at 0.
+        k.require(size < TASK_SIZE_MAX)
+        return size
 
     def in_compat_syscall(self, k: World) -> Cond:
         """The clone came through the 32-bit entry (a property of the call, not the task)."""
@@ -237,7 +242,12 @@ def vfork_completed(k: World) -> None:
     current.ctl = Ctl.USER
 
 
-@step(Ctl.VFORK_WAIT, function="wait_for_vfork_done", source="kernel/fork.c, 6.12")
+@step(
+    Ctl.VFORK_WAIT,
+    family="vfork-abandon",
+    function="wait_for_vfork_done",
+    source="kernel/fork.c, 6.12",
+)
 def vfork_abandoned(k: World) -> None:
     """a fatal signal ends the vfork wait: child->vfork_done = NULL, the child runs on"""
     current = k.current

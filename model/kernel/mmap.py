@@ -31,7 +31,7 @@ def page_align(size: Term | int) -> Term:
 
 def rlimit_stack(k: World) -> Term:
     """rlimit(RLIMIT_STACK): user space may have set it to anything."""
-    return k.choose("RLIMIT_STACK", RLIMITS)
+    return k.number("RLIMIT_STACK", RLIMITS)
 
 
 def rlimit_stack_max_4g(k: World, rlimit: Term) -> Term | int:

@@ -70,6 +70,7 @@ _ORDINARY = [
     ("exit", "a thread exits by itself"),
     ("exit-group", "exit_group"),
     ("sigkill", "SIGKILL from outside the group"),
+    ("vfork-abandon", "a fatal signal ends a vfork wait"),
     ("fault", "an exception of user code, RET on an empty shadow stack among them: SIGSEGV"),
     ("munmap-eintr", "munmap of a dying task meets a contended mmap_lock"),
     ("enable", "arch_prctl(ARCH_SHSTK_ENABLE, SHSTK)"),

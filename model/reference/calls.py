@@ -264,7 +264,12 @@ def kernel(m: Machine, t: Thread, step: str = "") -> None:
             m.kernel(t)
     elif step not in BY_NAME:
         raise NotNow(f"there is no step {step!r}")
-    elif BY_NAME[step].family not in ("kernel", "late-clone-failure", "exec-failure"):
+    elif BY_NAME[step].family not in (
+        "kernel",
+        "vfork-abandon",
+        "late-clone-failure",
+        "exec-failure",
+    ):
         raise NotNow(f"{step} is no step of the kernel's own")
     else:
         m.step(t, step)

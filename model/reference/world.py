@@ -166,6 +166,9 @@ class ConcreteWorld:
         self.picks[name] = value
         return Value(value)
 
+    def number(self, name: str, samples: Sequence[int]) -> Term:
+        return self.choose(name, samples)
+
     def may(self, family: str, name: str = "") -> Cond:
         if family not in FAMILIES:
             raise ValueError(f"unknown event family {family!r} in the text")

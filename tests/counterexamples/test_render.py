@@ -19,7 +19,7 @@ V1, MERGED = DESIGNS["v1"], DESIGNS["linux-6.12"]
 
 def found(claim: str, *families: str) -> Trace:
     """A shortest trace of v1 with these events."""
-    wanted: Collection[str] = {"kernel", "enable", *families}
+    wanted: Collection[str] = {"kernel", "vfork-abandon", "enable", *families}
     return violation(SPACE, V1, claim, shortest(SPACE, V1, claim, wanted))
 
 

@@ -159,7 +159,7 @@ def test_without_an_event_a_violation_is_gone(capsys: pytest.CaptureFixture[str]
 def test_memory_bound_stops_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """At the memory bound the run stops, and what was not decided is unknown."""
     words = ["check", "linux-6.12", "--tasks", "3", "--mms", "1", "--stacks", "1"]
-    main([*words, "--property", "freed-at-most-once", "--memory", "600K"])
+    main([*words, "--property", "freed-at-most-once", "--memory", "600K", "--bounded"])
     assert "UNKNOWN" in capsys.readouterr().out
 
 

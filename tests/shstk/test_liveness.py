@@ -30,7 +30,19 @@ BOUND = Bound(2, 1, 1)
 UNFAIR = ORDINARY | {UNFAIR_LOCK}
 RESUMES, TERMINATES = "vfork-resumes/resumes", "unmap-terminates/gets-past"
 # A part of the ordinary environment that is small enough without a slice.
-FEW = frozenset({"kernel", "enable", "disable", "vfork", "sigkill", "exit", "munmap-eintr", "wrss"})
+FEW = frozenset(
+    {
+        "kernel",
+        "vfork-abandon",
+        "enable",
+        "disable",
+        "vfork",
+        "sigkill",
+        "exit",
+        "munmap-eintr",
+        "wrss",
+    }
+)
 
 # Actions of hand-made graphs: 0 and 1 are nobody's, 2 is fair to task 0, 3 to task 1.
 FAIR = (-1, -1, 0, 1)

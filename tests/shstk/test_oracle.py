@@ -14,7 +14,18 @@ from shstk.engine import Engine
 from shstk.space import Bound
 
 ALL = frozenset(FAMILIES)
-CLONES = frozenset({"kernel", "enable", "thread", "vfork", "late-clone-failure", "sigkill", "exit"})
+CLONES = frozenset(
+    {
+        "kernel",
+        "vfork-abandon",
+        "enable",
+        "thread",
+        "vfork",
+        "late-clone-failure",
+        "sigkill",
+        "exit",
+    }
+)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Proofs: the text in a symbolic world, obligations, solvers."""

@@ -1,0 +1,131 @@
+"""Obligations as SMT-LIB 2 text: what solvers are given, kept, and exported.
+
+The text is all there is: a solver is asked no more and no less than what a file of it says.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import z3
+
+# z3's own operators of a division by what is not 0, where SMT-LIB's are total.
+_WORDS = {f"{op}_i": op for op in ("bvudiv", "bvurem", "bvsdiv", "bvsrem", "bvsmod")}
+_EMPTY = {"and": "true", "or": "false"}  # of no parts, where a term stands
+_TOKEN = re.compile(r"\|[^|]*\||[()]|[^\s()|]+")
+_FORM = re.compile(r'\|[^|]*\||"[^"]*"|;[^\n]*|[()]|[^\s()|";]+')
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A claim to be proved: ``negated`` is an SMT-LIB term that has to be unsatisfiable."""
+
+    name: str
+    negated: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Goals with the same premises: ``prelude`` declares all symbols and asserts the premises."""
+
+    name: str
+    prelude: str
+    goals: tuple[Goal, ...]
+    about: str = ""  # in words, for whoever reads it as a file
+
+    def script(self, goal: Goal) -> str:
+        """The goal by itself, as a whole SMT-LIB 2 file that has to be unsat."""
+        return (
+            f"; {self.name}: {goal.name}\n(set-info :status unsat)\n"
+            f"{self.prelude}(assert {goal.negated})\n(check-sat)\n"
+        )
+
+
+def batch(name: str, premises: list[z3.BoolRef], goals: dict[str, z3.BoolRef]) -> Batch:
+    """A batch from z3 terms; each goal is a claim that is to follow from the premises."""
+    solver = z3.Solver()
+    solver.add(*premises)
+    negated = {goal: z3.Not(claim) for goal, claim in goals.items()}
+    for term in negated.values():
+        solver.add(term)
+    text = solver.sexpr()
+    declarations, assertions = _split(text)
+    count = len(assertions) - len(negated)
+    names: dict[str, str] = {}
+    commands = [_standard(c, names) for c in [*declarations, *assertions[:count]]]
+    bodies = [a.removeprefix("(assert").removesuffix(")").strip() for a in assertions[count:]]
+    standard = [_standard(body, dict(names)) for body in bodies]
+    prelude = "".join(f"{command}\n" for command in commands)
+    return Batch(name, prelude, tuple(Goal(g, b) for g, b in zip(negated, standard, strict=True)))
+
+
+def _standard(text: str, names: dict[str, str]) -> str:
+    """A command or term on one line, in SMT-LIB's words, with fresh names counted from 0.
+
+    Fresh names have numbers that depend on what else was made before.  ``names`` says what
+    became of those seen already; different names stay different.
+    """
+    open_: list[list[str]] = [[]]
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token == "(":
+            open_.append([])
+        elif token == ")":
+            closed = open_.pop()
+            open_[-1].append(_application(closed))
+        else:
+            open_[-1].append(_word(token, names))
+    return " ".join(_constant(part) for part in open_[0])
+
+
+def _application(parts: list[str]) -> str:
+    """A conjunction of one is no conjunction: SMT-LIB has none, and z3 prints them."""
+    if len(parts) == 2 and parts[0] in _EMPTY:
+        return _constant(parts[1])
+    return f"({' '.join([*parts[:1], *map(_constant, parts[1:])])})"
+
+
+def _constant(part: str) -> str:
+    return _EMPTY.get(part, part)
+
+
+def _word(token: str, names: dict[str, str]) -> str:
+    base, mark, number = token.rpartition("!")
+    if token.startswith("|") or not mark or not number.isdigit():
+        return _WORDS.get(token, token)
+    if token not in names:
+        taken = sum(n.rpartition("!")[0] == base for n in names)
+        names[token] = f"{base}!{taken}"
+    return names[token]
+
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """Top-level commands of a script: declarations, assertions."""
+    commands = forms(text)
+    assertions = [c for c in commands if c.startswith("(assert")]
+    return [c for c in commands if not c.startswith("(assert")], assertions
+
+
+def forms(text: str) -> list[str]:
+    """Top-level commands, or terms, of a text.  Raises ``ValueError`` if they are cut off."""
+    out: list[str] = []
+    depth = start = 0
+    for match in _FORM.finditer(text):
+        token = match[0]
+        if depth == 0:
+            start = match.start()
+        depth += (token == "(") - (token == ")")
+        if depth < 0:
+            raise ValueError("a ) too many")
+        if depth == 0 and not token.startswith(";"):
+            out.append(text[start : match.end()])
+    if depth:
+        raise ValueError("a ) is missing")
+    return out
+
+
+def plain(term: Any) -> str:
+    """A z3 term as SMT-LIB text on one line."""
+    return " ".join(term.sexpr().split())

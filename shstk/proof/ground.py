@@ -1,0 +1,297 @@
+"""From claims with quantifiers to ground formulas, by instances at the terms that are there.
+
+A claim that is assumed is weakened, one that is to be proved is kept as it is: whatever
+follows from the ground formulas follows from the claims.  An existential that is assumed
+gets a constant of its own (its witness); a universal is instantiated, for each variable, at
+the terms that the formulas apply a state variable to.  Solvers see no quantifier.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import z3
+
+from model.state import Sort
+from shstk.proof.sorts import INDEX, NAMES, Universe
+from shstk.proof.terms import SymbolicCond, Tree
+
+Place = tuple[Any, ...]  # the terms of an index: (task,), (group,), (mm, address)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A ground formula with variables, and where it looks."""
+
+    variables: tuple[Any, ...]
+    sorts: tuple[Sort, ...]
+    formula: Any
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Universal:
+    """For all objects of ``sorts``, ``body`` (or its negation), where ``guard`` is true."""
+
+    name: str
+    guard: Any  # None: always
+    sorts: tuple[Sort, ...]
+    body: Callable[..., SymbolicCond]
+    positive: bool = True
+    schema: Schema | None = None
+
+
+@dataclass
+class Instance:
+    """A ground formula, where it looks (a schema's instance does not say), what it brings."""
+
+    formula: Any
+    places: tuple[Place, ...] = ()
+    universals: list[Universal] = field(default_factory=list)
+
+
+class Grounder:
+    """Makes ground formulas of conditions; ``witness`` names the constants of existentials."""
+
+    def __init__(self, universe: Universe) -> None:
+        self.universe = universe
+        self.records = {tuple(NAMES[s] for s in index): index for index in INDEX.values()}
+        self._count = itertools.count()
+        self._places: dict[int, tuple[Any, tuple[Place, ...]]] = {}
+        self._instances: dict[tuple[Any, ...], Instance] = {}
+        self._kept: list[Any] = []  # terms whose ids are keys must not be freed
+
+    # -- conditions ------------------------------------------------------------------
+    def assumed(self, name: str, condition: SymbolicCond, positive: bool = True) -> Instance:
+        """A condition that is assumed, or (``positive`` false) whose negation is."""
+        universals: list[Universal] = []
+        formula = self._ground(name, condition, positive, universals, self._fresh)
+        return Instance(formula, self.places(formula), universals)
+
+    def refuted(self, name: str, condition: SymbolicCond, first: int = 0) -> Instance:
+        """The negation of a claim to be proved, its witnesses shared with other claims'.
+
+        ``first``: as many objects of a sort the claim is about already.
+        """
+        counts = {s: itertools.count(first) for s in Sort}
+        universals: list[Universal] = []
+        formula = self._ground(
+            name, condition, False, universals, lambda s: self.skolem(s, next(counts[s]))
+        )
+        return Instance(formula, self.places(formula), universals)
+
+    def skolem(self, sort: Sort, number: int) -> Any:
+        """The ``number``-th object of which a claim to be proved is false."""
+        return z3.Const(f"{NAMES[sort].lower()}.{number}", self.universe.sorts[sort])
+
+    def _fresh(self, sort: Sort) -> Any:
+        return z3.Const(f"witness.{next(self._count)}", self.universe.sorts[sort])
+
+    def _ground(
+        self,
+        name: str,
+        c: SymbolicCond,
+        positive: bool,
+        universals: list[Universal],
+        fresh: Callable[[Sort], Any],
+    ) -> Any:
+        if not isinstance(c, Tree):
+            return c.term if positive else z3.Not(c.term)
+        if c.op == "not":
+            return self._ground(name, c.parts[0], not positive, universals, fresh)
+        if c.op in ("and", "or"):
+            parts = [self._ground(name, p, positive, universals, fresh) for p in c.parts]
+            return z3.And(*parts) if (c.op == "and") == positive else z3.Or(*parts)
+        assert c.op == "exists" and c.body is not None
+        sorts = tuple(c.sorts)
+        if not positive:
+            guard = z3.Const(f"all.{next(self._count)}", z3.BoolSort())
+            universals.append(Universal(name, guard, sorts, c.body, False))
+            return guard
+        witnesses = [fresh(s) for s in sorts]
+        real = [self.universe.is_object(s, w) for s, w in zip(sorts, witnesses, strict=True)]
+        body = self._ground(name, c.body(*witnesses), True, universals, fresh)
+        return z3.And(*real, body)
+
+    # -- instances -------------------------------------------------------------------
+    def instance(self, universal: Universal, objects: Sequence[Any]) -> Instance:
+        """A universal at some terms; kept, because paths share most of them."""
+        guard = universal.guard.get_id() if universal.guard is not None else None
+        key = (universal.name, guard, *(o.get_id() for o in objects))
+        known = self._instances.get(key)
+        if known is None:
+            known = self._instance(universal, objects)
+            self._instances[key] = known
+            self._kept += [*objects, universal.guard]
+        return known
+
+    def _instance(self, universal: Universal, objects: Sequence[Any]) -> Instance:
+        if universal.schema is not None:
+            # No quantifier inside: made once, and then only its variables are replaced.
+            renaming = list(zip(universal.schema.variables, objects, strict=True))
+            return Instance(z3.substitute(universal.schema.formula, *renaming))
+        real = [
+            self.universe.is_object(s, o) for s, o in zip(universal.sorts, objects, strict=True)
+        ]
+        made = self.assumed(universal.name, universal.body(*objects), universal.positive)
+        given = real if universal.guard is None else [universal.guard, *real]
+        formula = z3.Implies(z3.And(*given), made.formula) if given else made.formula
+        return Instance(formula, made.places, made.universals)
+
+    def instance_places(self, universal: Universal, objects: Sequence[Any]) -> tuple[Place, ...]:
+        """Where a universal looks at some terms."""
+        if universal.schema is None:
+            return self.instance(universal, objects).places
+        renaming = list(zip(universal.schema.variables, objects, strict=True))
+        return tuple(tuple(z3.substitute(t, *renaming) for t in p) for p in universal.schema.places)
+
+    def schema(self, sorts: Sequence[Sort], body: Callable[..., SymbolicCond]) -> Schema | None:
+        """A claim with variables, universals pulled out; None if there is an existential."""
+        variables = self._variables(sorts, 0)
+        condition = body(*variables)
+        inner: list[Any] = []
+        if not self._prenex(condition, True, inner, len(variables)):
+            return None
+        formula = self._plain(condition, iter(inner))
+        every = (*variables, *inner)
+        real = [self.universe.is_object(self._sort(v), v) for v in every]
+        formula = z3.simplify(z3.Implies(z3.And(*real), formula))
+        return Schema(every, tuple(self._sort(v) for v in every), formula, self.places(formula))
+
+    def _variables(self, sorts: Sequence[Sort], first: int) -> list[Any]:
+        return [
+            z3.Const(f"any.{n}.{NAMES[s]}", self.universe.sorts[s])
+            for n, s in enumerate(sorts, first)
+        ]
+
+    def _sort(self, term: Any) -> Sort:
+        return next(s for s, name in NAMES.items() if name == str(term.sort()))
+
+    def _prenex(self, c: SymbolicCond, positive: bool, inner: list[Any], first: int) -> bool:
+        """Collect variables for the universals of a condition; False if there is an existential."""
+        if not isinstance(c, Tree):
+            return True
+        if c.op == "exists":
+            if positive or c.body is None:
+                return False
+            variables = self._variables(c.sorts, first + len(inner))
+            inner += variables
+            return self._prenex(c.body(*variables), False, inner, first)
+        turned = positive if c.op != "not" else not positive
+        return all(self._prenex(p, turned, inner, first) for p in c.parts)
+
+    def _plain(self, c: SymbolicCond, inner: Iterator[Any]) -> Any:
+        """The condition with the universals' variables in place, in the order of ``_prenex``."""
+        if not isinstance(c, Tree):
+            return c.term
+        if c.op == "exists":
+            assert c.body is not None
+            return self._plain(c.body(*(next(inner) for _ in c.sorts)), inner)
+        parts = [self._plain(p, inner) for p in c.parts]
+        return (
+            z3.Not(parts[0])
+            if c.op == "not"
+            else z3.And(*parts)
+            if c.op == "and"
+            else z3.Or(*parts)
+        )
+
+    # -- where formulas look ------------------------------------------------------------
+    def places(self, term: Any) -> tuple[Place, ...]:
+        """The indices at which a formula reads a state variable."""
+        known = self._places.get(term.get_id())
+        if known is not None:
+            return known[1]
+        found: dict[tuple[int, ...], Place] = {}
+        seen: set[int] = set()
+        stack = [term]
+        while stack:
+            t = stack.pop()
+            if t.get_id() in seen:
+                continue
+            seen.add(t.get_id())
+            args = t.children()
+            stack += args
+            if 0 < len(args) <= 2 and z3.is_app_of(t, z3.Z3_OP_UNINTERPRETED):
+                if not any(z3.is_var(a) for a in args):
+                    found[tuple(a.get_id() for a in args)] = tuple(args)
+        out = tuple(found.values())
+        self._places[term.get_id()] = (term, out)
+        return out
+
+    def index_of(self, place: Place) -> tuple[Sort, ...]:
+        """The sorts of an index."""
+        return self.records[tuple(str(t.sort()) for t in place)]
+
+
+class Terms:
+    """The terms that universals are instantiated at, by how far they are from the claims."""
+
+    def __init__(self) -> None:
+        self._sorts = {name: sort for sort, name in NAMES.items()}
+        self._known: set[tuple[int, ...]] = set()
+        self._at: list[dict[tuple[Sort, ...], list[Place]]] = []
+
+    def add(self, places: Iterable[Place]) -> None:
+        """The next level; terms that are known already belong to an earlier one."""
+        new: dict[tuple[Sort, ...], list[Place]] = {}
+        for place in places:
+            for part in dict.fromkeys((place, *((t,) for t in place))):
+                key = tuple(t.get_id() for t in part)
+                if key not in self._known:
+                    self._known.add(key)
+                    sorts = tuple(self._sorts[str(t.sort())] for t in part)
+                    new.setdefault(sorts, []).append(part)
+        self._at.append(new)
+
+    def tuples(self, sorts: tuple[Sort, ...], level: int) -> Iterator[Place]:
+        """Tuples at a level: of one variable or a mapping all, of several only the nearest."""
+        if sorts in INDEX.values():
+            yield from self._at[level].get(sorts, [])
+        elif len(sorts) == 1:
+            yield from self._at[level].get(sorts, [])
+        elif level == 0:
+            ranges = [self._at[0].get((s,), []) for s in sorts]
+            yield from (tuple(p[0] for p in chosen) for chosen in itertools.product(*ranges))
+        elif not sorts:
+            yield from [()] if level == 0 else []
+
+
+def instantiate(
+    grounder: Grounder, universals: Sequence[Universal], places: Iterable[Place]
+) -> Iterator[tuple[str, Any]]:
+    """Instances of all universals at some terms, by the name of the claim.
+
+    A claim with an existential of its own brings a witness; at that, and where its claim
+    looks, the others are instantiated too, but no more witnesses are asked for.
+    """
+    terms = Terms()
+    known = list(universals)
+    done: set[tuple[Any, ...]] = set()
+    todo: Iterable[Place] = places
+    for level in (0, 1):
+        terms.add(todo)
+        found: dict[tuple[int, ...], Place] = {}
+        at = 0
+        while at < len(known):
+            universal = known[at]
+            at += 1
+            brings = universal.schema is None and universal.guard is None
+            if brings and level > 0:
+                continue
+            guard = universal.guard.get_id() if universal.guard is not None else None
+            for each in range(level + 1):
+                for objects in terms.tuples(universal.sorts, each):
+                    key = (universal.name, guard, *(o.get_id() for o in objects))
+                    if key in done:
+                        continue
+                    done.add(key)
+                    made = grounder.instance(universal, objects)
+                    yield universal.name, made.formula
+                    known += made.universals
+                    if brings:
+                        found.update((tuple(t.get_id() for t in p), p) for p in made.places)
+        todo = list(found.values())

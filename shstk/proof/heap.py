@@ -1,0 +1,81 @@
+"""A state of the symbolic world: what each variable of each object holds.
+
+A variable is a function of its index.  A write makes a new function from the old one; a
+bulk copy is no more than that.  Nothing is stored: no arrays, and so no axioms about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import z3
+
+from model.state import Field
+
+Read = Callable[..., Any]
+
+
+class Heap:
+    """The variables as they are now.  ``touched``: those that a write may have changed."""
+
+    def __init__(self, base: dict[Field[Any], Any]) -> None:
+        self._read: dict[Field[Any], Read] = {f: _applied(g) for f, g in base.items()}
+        self.touched: set[Field[Any]] = set()
+        self.reads: set[Field[Any]] | None = None  # collects, where somebody wants to know
+
+    def copy(self) -> Heap:
+        """This state, as it is now."""
+        out = Heap({})
+        out._read, out.touched = dict(self._read), set(self.touched)
+        return out
+
+    def read(self, field: Field[Any], index: tuple[Any, ...]) -> Any:
+        """What the variable of the object at ``index`` holds."""
+        if self.reads is not None:
+            self.reads.add(field)
+        return self._read[field](*index)
+
+    def write(self, field: Field[Any], index: tuple[Any, ...], value: Any) -> None:
+        """From now on the variable of that object holds ``value``."""
+        self.update(field, lambda *at: _same(at, index), lambda *_at: value)
+
+    def update(
+        self, field: Field[Any], where: Callable[..., z3.BoolRef], value: Callable[..., Any]
+    ) -> None:
+        """From now on, the variable is ``value`` of the index wherever ``where`` is true."""
+        old = self._read[field]
+
+        def read(*at: Any) -> Any:
+            here = where(*at)
+            if z3.is_true(here):
+                return value(*at)
+            if z3.is_false(here):
+                return old(*at)
+            new, kept = value(*at), old(*at)
+            return new if new.eq(kept) else z3.If(here, new, kept)
+
+        self._read[field] = read
+        self.touched.add(field)
+
+
+def _applied(function: Any) -> Read:
+    return lambda *at: function(*at)
+
+
+def _same(at: tuple[Any, ...], index: tuple[Any, ...]) -> z3.BoolRef:
+    """Equal, as far as the terms themselves show; otherwise a condition."""
+    parts = []
+    for a, b in zip(at, index, strict=True):
+        if a.eq(b):
+            continue
+        if _distinct(a, b):
+            return z3.BoolVal(False)
+        parts.append(a == b)
+    return z3.And(*parts) if len(parts) > 1 else parts[0] if parts else z3.BoolVal(True)
+
+
+def _distinct(a: Any, b: Any) -> bool:
+    """Two members of an enumeration that are not the same."""
+    constants = all(z3.is_app(x) and x.num_args() == 0 for x in (a, b))
+    return constants and bool(z3.is_false(z3.simplify(a == b)))

@@ -1,0 +1,186 @@
+"""A path of a step as a problem for a solver: premises, and every claim to be proved there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import z3
+
+from model.designs import Design
+from model.state import Field, Sort
+from shstk.proof.ground import Grounder, Place, Universal, instantiate
+from shstk.proof.heap import Heap
+from shstk.proof.invariants import Invariant
+from shstk.proof.paths import Path
+from shstk.proof.sorts import INDEX, Universe, functions
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A claim at a path: an invariant afterwards, an event's claim, or a dereference."""
+
+    name: str
+    kind: str  # "invariant", "event", "need"
+    negated: Any
+
+
+@dataclass
+class Problem:
+    """Ground premises by name ('' what is always assumed), and the claims' negations."""
+
+    path: Path
+    premises: list[tuple[str, Any]]
+    claims: list[Claimed]
+    trivial: list[str] = field(default_factory=list)  # invariants no variable of which changes
+
+
+class Problems:
+    """Makes the problems of a design; what paths share is made once."""
+
+    def __init__(self, universe: Universe, design: Design, pool: Sequence[Invariant]) -> None:
+        self.universe = universe
+        self.design = design
+        self.pool = pool
+        self.grounder = Grounder(universe)
+        self.base = functions(universe)
+        self.old = Heap(self.base)
+        self.names = {i.name for i in pool}
+        self.universals = [self._universal(i) for i in pool]
+        self.claims = [(i, self._refuted(u)) for i, u in zip(pool, self.universals, strict=True)]
+
+    def _universal(self, invariant: Invariant) -> Universal:
+        def body(*objects: Any) -> Any:
+            return invariant.at(self.universe, self.design, self.old, objects)
+
+        schema = self.grounder.schema(invariant.sorts, body)
+        sorts = schema.sorts if schema else invariant.sorts
+        return Universal(invariant.name, None, sorts, body, schema=schema)
+
+    def _skolems(self, sorts: Iterable[Sort]) -> list[Any]:
+        counts: dict[Sort, int] = {}
+        out = []
+        for s in sorts:
+            out.append(self.grounder.skolem(s, counts.get(s, 0)))
+            counts[s] = counts.get(s, 0) + 1
+        return out
+
+    def _refuted(self, universal: Universal) -> tuple[Any, tuple[Place, ...]] | None:
+        """The claim of skolem constants, before the step; None if it has an existential."""
+        if universal.schema is None:
+            return None
+        there = self._skolems(universal.sorts)
+        made = self.grounder.instance(universal, there)
+        return made.formula, self.grounder.instance_places(universal, there)
+
+    def problem(self, path: Path) -> Problem:
+        """What is to be proved of a path."""
+        premises: list[tuple[str, Any]] = [("", axiom) for axiom in self.universe.axioms]
+        universals = list(self.universals)
+        places: dict[tuple[int, ...], Place] = {}
+
+        def look(where: Iterable[Place]) -> None:
+            places.update((tuple(t.get_id() for t in p), p) for p in where)
+
+        look([path.world.index(path.world.current)])
+        for condition in path.world.path:
+            made = self.grounder.assumed(path.name, condition)
+            premises.append(("", made.formula))
+            look(made.places)
+            universals += made.universals
+        changes = self._changes(path)
+        for _, body in changes:
+            look(self.grounder.places(body))
+        problem = Problem(path, premises, [])
+        written = _written(changes)
+        for claimed, where, more in self._claims(path, changes, problem.trivial):
+            problem.claims.append(claimed)
+            look(where)
+            look(p for place in where for p in _moved(place, written))
+            universals += more
+        for name, formula in instantiate(self.grounder, universals, places.values()):
+            premises.append((name if name in self.names else "", formula))
+        return problem
+
+    def _changes(self, path: Path) -> list[tuple[Any, Any]]:
+        """For each changed variable its function, and what it is afterwards as a body for it."""
+        out = []
+        for record, sorts in INDEX.items():
+            at = tuple(z3.Var(n, self.universe.sorts[s]) for n, s in enumerate(sorts))
+            for f in vars(record).values():
+                if isinstance(f, Field) and f in path.world.heap.touched:
+                    out.append((self.base[f], path.world.heap.read(f, at)))
+        return out
+
+    def _claims(
+        self, path: Path, changes: list[tuple[Any, Any]], trivial: list[str]
+    ) -> Iterable[tuple[Claimed, tuple[Place, ...], list[Universal]]]:
+        none: list[Universal] = []
+        for invariant, before in self.claims:
+            if before is None:
+                yield self._about(invariant, path.world.heap)
+                continue
+            term, where = before
+            now = z3.substitute_funs(term, *changes) if changes else term
+            if now.eq(term):
+                trivial.append(invariant.name)
+                continue
+            yield Claimed(invariant.name, "invariant", z3.Not(now)), where, none
+        for number, event in enumerate(path.events):
+            made = self.grounder.refuted(event.name, event.holds)
+            claimed = Claimed(f"{event.name} {number}", "event", made.formula)
+            yield claimed, made.places, made.universals
+        for number, (what, real_) in enumerate(path.needs):
+            claimed = Claimed(f"{what} exists {number}", "need", z3.Not(real_))
+            yield claimed, self.grounder.places(real_), none
+
+    def _about(
+        self, invariant: Invariant, heap: Heap
+    ) -> tuple[Claimed, tuple[Place, ...], list[Universal]]:
+        """A claim with an existential of its own, in a state."""
+        there = self._skolems(invariant.sorts)
+        real = [self.universe.is_object(s, t) for s, t in zip(invariant.sorts, there, strict=True)]
+        made = self.grounder.refuted(
+            invariant.name,
+            invariant.at(self.universe, self.design, heap, there),
+            len(invariant.sorts),
+        )
+        negated = z3.And(*real, made.formula)
+        where = (*made.places, *((t,) for t in there))
+        return Claimed(invariant.name, "invariant", negated), where, made.universals
+
+    def state_claims(self) -> Iterable[tuple[Claimed, tuple[Place, ...], list[Universal]]]:
+        """Every claim of the pool about a state, which has the variables' own functions."""
+        for invariant, before in self.claims:
+            if before is None:
+                yield self._about(invariant, self.old)
+            else:
+                yield Claimed(invariant.name, "invariant", z3.Not(before[0])), before[1], []
+
+
+def _written(changes: list[tuple[Any, Any]]) -> dict[str, list[Any]]:
+    """What each changed reference can be afterwards, as far as it is no longer a variable's."""
+    out = {}
+    for function, body in changes:
+        leaves: dict[int, Any] = {}
+        stack = [body]
+        while stack:
+            t = stack.pop()
+            if z3.is_app_of(t, z3.Z3_OP_ITE):
+                stack += [t.arg(2), t.arg(1)]
+            elif not _has_variable(t):
+                leaves.setdefault(t.get_id(), t)
+        out[str(function)] = list(leaves.values())
+    return out
+
+
+def _has_variable(term: Any) -> bool:
+    return z3.is_var(term) or any(_has_variable(c) for c in term.children())
+
+
+def _moved(place: Place, written: dict[str, list[Any]]) -> Iterable[Place]:
+    """Where a claim looks after the step, if what leads there has been written."""
+    choices = [[t, *written.get(str(t.decl()), [])] if t.num_args() else [t] for t in place]
+    yield from (p for p in itertools.product(*choices))

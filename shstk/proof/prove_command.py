@@ -1,0 +1,259 @@
+"""``shstk prove``: proofs for any number of tasks, and what is said where there is none."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from counterexamples import itf
+from counterexamples.render import render_text
+from model.designs import Design
+from model.kernel import FAMILIES
+from properties import PROPERTIES
+from properties.cpu import MACHINE_PROPERTIES
+from shstk.errors import UserError
+from shstk.loader import DesignError, load_design
+from shstk.plan import Question
+from shstk.pool import Meter
+from shstk.proof.bmc import search
+from shstk.proof.certificates import write_certificates
+from shstk.proof.cpu_proofs import prove_cpu
+from shstk.proof.cpu_theorems import batches, cpu_theorems
+from shstk.proof.cti import counterexample
+from shstk.proof.cti_text import render_cti
+from shstk.proof.forking import Stop
+from shstk.proof.invariants import named
+from shstk.proof.judge import BOUNDED, NOT_INDUCTIVE, Judgement, judge
+from shstk.proof.limits import parse_where
+from shstk.proof.proof_report import WIDTH, as_json, cpu_json, cpu_text, text
+from shstk.proof.proofs import PROVED, Interrupted, obligations, prove
+from shstk.proof.smtlib import export
+from shstk.search import TextFailure, text_failure
+from shstk.space import Bound
+
+SEARCH_MAX = 12  # steps; each one more takes longer than all before
+MEMORY_SHARE = 0.4  # of what is free, for explorations
+
+
+def add_parser(sub: Any) -> None:
+    """Add ``prove`` to the subcommands of an argument parser."""
+    parser: argparse.ArgumentParser = sub.add_parser(
+        "prove",
+        help="prove properties for any number of tasks and any length of run",
+        description="Prove properties of a design by induction, for any number of tasks, mms and "
+        "mappings, any length of run and any 64-bit size.  What is not proved is explored.  Exit "
+        "status 0: every property asked about is proved; 1: otherwise.",
+    )
+    parser.add_argument("design", metavar="DESIGN", help="a name or a Python file")
+    parser.add_argument(
+        "--property", action="append", default=[], metavar="ID", help="only this property"
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="EVENT",
+        help="assume that these events do not happen (`shstk events` lists them)",
+    )
+    parser.add_argument("--pivot", action="store_true", help="with contexts moving between stacks")
+    parser.add_argument("--hostile", action="store_true", help="with attacks on shadow stacks")
+    parser.add_argument(
+        "--solver",
+        choices=("z3", "cvc5", "both"),
+        default="z3",
+        help="who has to say unsat to every obligation (default: z3, which also finds the proof)",
+    )
+    parser.add_argument(
+        "--smtlib", metavar="DIR", help="write all obligations there, as SMT-LIB 2 files"
+    )
+    parser.add_argument(
+        "--certificates",
+        action="store_true",
+        help="with --smtlib: also cvc5's proofs, where it can write one (slow)",
+    )
+    parser.add_argument(
+        "--search",
+        type=int,
+        metavar="N",
+        help="instead of proving: search symbolically for a violation of the --property within N "
+        "steps, sizes being any 64-bit number",
+    )
+    parser.add_argument(
+        "--where",
+        metavar="CONDITIONS",
+        help="with --search: of the last step's choices, for example stack_size<4K,compat=1",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="the lemmas of each proof, and what fails without"
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prove what can be proved."""
+    try:
+        design = load_design(arguments.design)
+    except DesignError as error:
+        raise UserError(str(error)) from None
+    known = {**PROPERTIES, **MACHINE_PROPERTIES}
+    wanted = frozenset(_known(name, known, "property") for name in arguments.property)
+    names = [n.strip() for given in arguments.without for n in given.split(",")]
+    without = frozenset(_known(name, FAMILIES, "event family") for name in names)
+    if "kernel" in without:
+        raise UserError("the family 'kernel' is the kernel itself and cannot be switched off")
+    if arguments.certificates and not arguments.smtlib:
+        raise UserError("--certificates are written beside the obligations: say --smtlib DIR too")
+    environment = "ordinary" + "+pivot" * arguments.pivot + "+hostile" * arguments.hostile
+    if arguments.where is not None and arguments.search is None:
+        raise UserError("--where goes with --search N")
+    meter = Meter()
+    try:
+        if arguments.search is not None:
+            return _search(arguments, design, environment, without, meter)
+        if arguments.smtlib:
+            _export(arguments, design, environment, without, meter)
+        return _prove(arguments, design, environment, without, wanted, meter)
+    except Interrupted:
+        print("shstk: interrupted; the answers found until then are kept", file=sys.stderr)
+        return 130
+    except TextFailure as failure:
+        raise UserError(str(failure)) from None
+    except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise UserError(str(text_failure(error, design))) from None
+    except (AssertionError, ArithmeticError, RecursionError, Stop) as error:
+        raise UserError(str(text_failure(error, design))) from None
+
+
+def _prove(
+    arguments: argparse.Namespace,
+    design: Design,
+    environment: str,
+    without: frozenset[str],
+    wanted: frozenset[str],
+    meter: Meter,
+) -> int:
+    """The life cycle, then the CPU's text; unless only properties of one of them are asked for."""
+    solvers = ("z3", "cvc5") if arguments.solver == "both" else (arguments.solver,)
+    judgement, cpu = None, None
+    if not wanted or wanted & PROPERTIES.keys():
+        judgement = _judged(arguments, design, environment, without, wanted, meter)
+    if not wanted or wanted & MACHINE_PROPERTIES.keys():
+        cpu = prove_cpu(design, solvers, meter)
+    meter.clear()
+    machine = wanted & MACHINE_PROPERTIES.keys()
+    if arguments.format == "json":
+        out = as_json([judgement] if judgement else [])
+        out["theorems"] = cpu_json(cpu, machine) if cpu else []
+        print(json.dumps(out, indent=2))
+    else:
+        if judgement:
+            print(text(judgement, design, arguments.explain))
+            _counterexamples(judgement, design, without)
+        if cpu:
+            print(cpu_text(cpu, machine))
+    if judgement and judgement.interrupted:
+        print("shstk: interrupted; not all that is not proved was explored", file=sys.stderr)
+        return 130
+    open_ = [v.status for v in (judgement.verdicts if judgement else ())]
+    theorems = cpu.theorems if cpu else ()
+    open_ += [t.status for t in theorems if not machine or t.property in machine]
+    return 0 if all(status in (PROVED, BOUNDED) for status in open_) else 1
+
+
+def _judged(
+    arguments: argparse.Namespace,
+    design: Design,
+    environment: str,
+    without: frozenset[str],
+    wanted: frozenset[str],
+    meter: Meter,
+) -> Judgement:
+    solvers = ("z3", "cvc5") if arguments.solver == "both" else (arguments.solver,)
+    proof = prove(design, environment, without, solvers, meter, arguments.explain)
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = int(pages * MEMORY_SHARE / max(1, len(os.sched_getaffinity(0))))
+    return judge(proof, design, wanted, memory, meter)
+
+
+def _counterexamples(judgement: Judgement, design: Design, without: frozenset[str]) -> None:
+    """For what is neither proved nor violated: why induction does not go through."""
+    in_force = named(judgement.proof.kept)
+    for v in judgement.verdicts:
+        for c in v.claims if v.status == NOT_INDUCTIVE else ():
+            if c.status != NOT_INDUCTIVE:
+                continue
+            found = None
+            for path, goal in zip(c.paths[:3], c.goals, strict=False):
+                found = found or counterexample(design, path, in_force, goal, switched_off=without)
+            if found is not None:
+                print("\n" + "-" * WIDTH)
+                print(render_cti(found, design))
+
+
+def _search(
+    arguments: argparse.Namespace,
+    design: Design,
+    environment: str,
+    without: frozenset[str],
+    meter: Meter,
+) -> int:
+    """The shortest violation of a property, sizes being any number."""
+    if len(arguments.property) != 1:
+        raise UserError("--search looks for a violation of one property: say --property ID")
+    if not 1 <= arguments.search <= SEARCH_MAX:
+        raise UserError(f"--search {arguments.search}: a run of 1 to {SEARCH_MAX} steps")
+    prop = arguments.property[0]
+    where = parse_where(arguments.where) if arguments.where is not None else ()
+    families = Question("", environment, Bound(1, 1, 1), without).families
+    found = search(
+        design,
+        [prop],
+        depth=arguments.search,
+        families=families,
+        switched_off=without,
+        where=where,
+        environment=environment,
+        progress=meter.show,
+    )
+    meter.clear()
+    if found.trace is not None:
+        if arguments.format == "json":
+            sys.stdout.write(itf.dumps(found.trace))
+        else:
+            print(render_text(found.trace, design))
+        return 0
+    within = f"within {found.depth} step{'' if found.depth == 1 else 's'} of 2x2x2"
+    said = {"interrupted": "interrupted; none", "unknown": f"the solver gave up ({found.reason})"}
+    reason = said.get(found.status, "none")
+    print(f"shstk: violations of {prop} by {design.name}: {reason} {within}", file=sys.stderr)
+    return 130 if found.status == "interrupted" else 1
+
+
+def _export(
+    arguments: argparse.Namespace,
+    design: Design,
+    environment: str,
+    without: frozenset[str],
+    meter: Meter,
+) -> None:
+    made = obligations(design, environment, without, meter.show)
+    every = [*made.batches, *batches(cpu_theorems(design))]
+    meter.clear()
+    directory = Path(arguments.smtlib)
+    export(every, directory)
+    if arguments.certificates:
+        write_certificates(every, directory / "certificates")
+
+
+def _known(name: str, names: Any, what: str) -> str:
+    if name not in names:
+        close = difflib.get_close_matches(name, list(names), 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        where = "events" if names is FAMILIES else "properties"
+        raise UserError(f"there is no {what} {name!r}{hint} (`shstk {where}` lists them)")
+    return name

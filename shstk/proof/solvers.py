@@ -1,0 +1,431 @@
+"""Asking solvers: every goal of every batch, on all cores.
+
+A goal is proved when a solver says *unsat* to the goal's own script.  Budgets are resource
+units of the solver, never seconds, and seeds are fixed: the same batch has the same answers.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any
+
+from shstk.errors import UserError
+from shstk.pool import Meter
+from shstk.proof import proof_cache
+from shstk.proof.batch import Batch, Goal, forms
+from shstk.proof.proof_cache import Verdict
+
+PACKAGES = {"z3": "z3-solver", "cvc5": "cvc5"}
+# z3 spends some 2.5 million units a second, cvc5 0.3 to 1 million.
+RLIMIT = {"z3": 20_000_000, "cvc5": 2_000_000}
+PREMISES_RLIMIT = {"z3": 100_000, "cvc5": 50_000}
+PREMISES = "(premises)"  # the name of the goal that asks about the premises alone
+CHUNK = 100  # goals that one process is given at a time
+QUICK = 10  # the part of a budget that a goal has in company, before it is asked by itself
+COMMANDS = {
+    *("declare-sort", "declare-datatypes", "declare-fun", "declare-const"),
+    *("define-sort", "define-fun", "assert", "set-info"),
+}
+SETTINGS = {
+    # Instances of instances cost three times as much as z3 has it: premises of the form
+    # "for all, there is" otherwise feed each other for ever.
+    "z3": {"smt.qi.cost": "(+ weight (* 3 generation))", "smt.random_seed": "0"},
+    "cvc5": {"seed": "0", "sat-random-seed": "0", "verbosity": "0"},
+}
+# cvc5 gives up (not: runs out) quickly where no trigger matches; then it is to enumerate.
+CVC5_ATTEMPTS: tuple[dict[str, str], ...] = ({}, {"full-saturate-quant": "true"})
+NO_CVC5 = (
+    "--solver cvc5: cvc5 is not installed; `pip install cvc5==1.4.2` in the project's "
+    "environment (the extra [cvc5] of pyproject.toml)"
+)
+
+
+class ScriptError(Exception):
+    """A solver does not understand a script, or died of it: a fault of the script's maker."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a solver said to a goal.  ``status`` is "unsat" (proved), "sat" or "unknown".
+
+    ``rlimit_used`` is in the solver's resource units; ``seconds`` of a cached answer are
+    those it took when it was found.
+    """
+
+    batch: str
+    goal: str
+    solver: str
+    status: str
+    rlimit_used: int
+    reason: str
+    seconds: float
+    cached: bool = False
+
+
+def identity(solver: str, rlimit: int | None = None) -> str:
+    """The solver, its exact version, settings and budget: what an answer depends on."""
+    budget = _budget(solver, rlimit)
+    try:
+        version = importlib.metadata.version(PACKAGES[solver])
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(NO_CVC5 if solver == "cvc5" else "z3-solver is not installed") from None
+    return f"{solver} {version} {SETTINGS[solver]} {CVC5_ATTEMPTS} {QUICK} {budget}"
+
+
+def _budget(solver: str, rlimit: int | None) -> int:
+    if solver not in PACKAGES:
+        raise UserError(f"--solver {solver}: no such solver; there are z3 and cvc5")
+    if rlimit is not None and rlimit < 1:
+        raise UserError(f"a budget of {rlimit} resource units: it has to be at least 1")
+    return RLIMIT[solver] if rlimit is None else rlimit
+
+
+def solve(
+    batches: Sequence[Batch],
+    solver: str = "z3",
+    rlimit: int | None = None,
+    progress: Meter | None = None,
+    cache: bool = True,
+) -> tuple[list[Result], bool]:
+    """The answers to all goals in order, and whether Ctrl-C cut it short.
+
+    ``rlimit`` is the budget of one goal, in the solver's own units.  After Ctrl-C, what was
+    found until then is there (and kept).  Raises ``ScriptError`` for a script that the
+    solver rejects, ``UserError`` for a solver that is not there.
+    """
+    whole = identity(solver, rlimit)
+    budget = _budget(solver, rlimit)
+    at = [(b, g) for b in range(len(batches)) for g in range(len(batches[b].goals))]
+    digests = [proof_cache.script_digest(batches[b].script(batches[b].goals[g])) for b, g in at]
+    keys = dict(zip(at, (proof_cache.verdict_key(d, whole) for d in digests), strict=True))
+    known = proof_cache.load(keys.values()) if cache else {}
+    chunks: list[_Chunk] = []
+    for number, one in enumerate(batches):
+        asked = [g for g in range(len(one.goals)) if keys[number, g] not in known]
+        if asked:
+            _check_form(one)
+        for n in range(0, len(asked), CHUNK):
+            part = tuple(asked[n : n + CHUNK])
+            chunks.append(_Chunk(number, one, part, solver, budget))
+    fresh: dict[tuple[int, int], Verdict] = {}
+    interrupted = False
+    if chunks:
+        _installed(solver)
+        fresh, interrupted = _ask(chunks, progress or Meter())
+        if cache:
+            proof_cache.store({keys[place]: v for place, v in fresh.items()})
+    return list(_results(batches, solver, at, keys, known, fresh)), interrupted
+
+
+def _check_form(batch: Batch) -> None:
+    """The texts are commands and terms that solvers do not pass over.
+
+    z3 takes no offence at a command that it does not know, and neither solver at a goal that
+    goes on behind its own end.
+    """
+    try:
+        others = {c.lstrip("( ").split()[0].rstrip(")") for c in forms(batch.prelude)} - COMMANDS
+    except ValueError as error:
+        raise ScriptError(f"{batch.name}: {error}") from None
+    if others:
+        raise ScriptError(f"{batch.name}: no command of a prelude: {', '.join(sorted(others))}")
+    for goal in batch.goals:
+        try:
+            terms = len(forms(goal.negated))
+        except ValueError as error:
+            raise ScriptError(f"{batch.name}: {goal.name}: {error}") from None
+        if terms != 1:
+            raise ScriptError(f"{batch.name}: {goal.name}: {terms} terms instead of one")
+
+
+def _results(
+    batches: Sequence[Batch],
+    solver: str,
+    at: list[tuple[int, int]],
+    keys: dict[tuple[int, int], str],
+    known: dict[str, Verdict],
+    fresh: dict[tuple[int, int], Verdict],
+) -> Iterator[Result]:
+    for b, g in at:
+        verdict = fresh.get((b, g)) or known.get(keys[b, g])
+        if verdict is not None:
+            v, name = verdict, batches[b].goals[g].name
+            yield Result(
+                batches[b].name,
+                name,
+                solver,
+                v.status,
+                v.rlimit_used,
+                v.reason,
+                v.seconds,
+                (b, g) not in fresh,
+            )
+
+
+def vacuous(
+    batches: Sequence[Batch],
+    solver: str = "z3",
+    rlimit: int | None = None,
+    progress: Meter | None = None,
+    cache: bool = True,
+) -> tuple[list[Result], bool]:
+    """What a solver says to the premises of each batch alone.
+
+    *unsat*: they contradict each other, and everything follows from them.  *unknown* says
+    nothing: the budget is small, since quantified premises seldom get a *sat*.
+    """
+    alone = [Batch(b.name, b.prelude, (Goal(PREMISES, "true"),)) for b in batches]
+    return solve(alone, solver, rlimit or PREMISES_RLIMIT.get(solver), progress, cache)
+
+
+def premises_consistent(batch: Batch, solver: str = "z3", rlimit: int | None = None) -> Result:
+    """What a solver says to the premises of one batch; *unsat* is a vacuous batch."""
+    answers, interrupted = vacuous([batch], solver, rlimit, cache=False)
+    if interrupted or not answers:
+        raise KeyboardInterrupt
+    return answers[0]
+
+
+# -- processes -------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Chunk:
+    number: int
+    batch: Batch
+    goals: tuple[int, ...]
+    solver: str
+    rlimit: int
+
+
+class _Asking:
+    """A process that answers a chunk goal by goal; solvers do not hear Ctrl-C, so it is killed."""
+
+    def __init__(self, chunk: _Chunk) -> None:
+        self.chunk = chunk
+        self.left = list(chunk.goals)
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_answer, args=(chunk, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def goal(self) -> str:
+        """What is being asked."""
+        return f"{self.chunk.batch.name}: {self.chunk.batch.goals[self.left[0]].name}"
+
+    def receive(self) -> tuple[tuple[int, int], Verdict]:
+        """The next answer, and which goal of which batch it is for."""
+        where = f"{self.goal}: {self.chunk.solver}"
+        try:
+            verdict = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            raise ScriptError(f"{where} died (status {self.process.exitcode})") from None
+        if not isinstance(verdict, Verdict):
+            raise ScriptError(f"{where}: {verdict}")
+        return (self.chunk.number, self.left.pop(0)), verdict
+
+    def end(self) -> None:
+        """Now."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _ask(chunks: list[_Chunk], meter: Meter) -> tuple[dict[tuple[int, int], Verdict], bool]:
+    """The answers by batch and goal, and whether Ctrl-C cut it short."""
+    found: dict[tuple[int, int], Verdict] = {}
+    cores = len(os.sched_getaffinity(0))
+    waiting = chunks[::-1]
+    running: dict[Any, _Asking] = {}
+    total = sum(len(c.goals) for c in chunks)
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores:
+                _start(waiting.pop(), running)
+            for pipe in connection.wait(list(running)):
+                asking = running[pipe]
+                meter.show(f"[{len(found)}/{total}] {asking.goal}")
+                place, verdict = asking.receive()
+                found[place] = verdict
+                if not asking.left:
+                    del running[pipe]
+                    asking.end()
+    except KeyboardInterrupt:
+        return found, True
+    finally:
+        for asking in running.values():
+            asking.end()
+        meter.clear()
+    return found, False
+
+
+def _start(chunk: _Chunk, running: dict[Any, _Asking]) -> None:
+    """Begin a chunk, in a process that Ctrl-C does not reach."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        asking = _Asking(chunk)
+        running[asking.pipe] = asking
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _answer(chunk: _Chunk, pipe: connection.Connection) -> None:
+    asked = [chunk.batch.goals[g] for g in chunk.goals]
+    answers = {"z3": _z3, "cvc5": _cvc5}[chunk.solver]
+    try:
+        for verdict in answers(chunk.batch, asked, chunk.rlimit):
+            pipe.send(verdict)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not an answer
+        pipe.send(f"{type(error).__name__}: {_plain(error)}")
+
+
+def _plain(error: Exception) -> str:
+    text = error.args[0] if error.args else ""
+    text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return " ".join(text.split())[:300]
+
+
+# -- z3 --------------------------------------------------------------------------
+def _z3(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdict]:
+    """All goals at once; then each in company of the others; by itself unless that was unsat."""
+    import z3
+
+    for name, value in SETTINGS["z3"].items():
+        z3.set_param(name, value)
+    start = time.monotonic()
+    if len(goals) > 1:
+        together = z3.Solver(ctx=z3.Context())
+        together.from_string(_together(batch, goals))
+        status, used, reason = _z3_check(together, rlimit)
+        if status == "unsat":
+            yield from _each(goals, used, time.monotonic() - start)
+            return
+    negated = "".join(f"(assert {g.negated})\n" for g in goals)
+    context = z3.Context()
+    premises = z3.Solver(ctx=context)
+    premises.from_string(batch.prelude)
+    terms = z3.parse_smt2_string(batch.prelude + negated, ctx=context)
+    shared = len(terms) - len(premises.assertions()) == len(goals)
+    for number, goal in enumerate(goals):
+        start = time.monotonic()
+        used = 0
+        if shared:
+            premises.push()
+            premises.add(terms[len(terms) - len(goals) + number])
+            status, used, reason = _z3_check(premises, max(1, rlimit // QUICK))
+            premises.pop()
+        if not shared or status != "unsat":
+            alone = z3.Solver(ctx=z3.Context())
+            alone.from_string(batch.script(goal))
+            status, more, reason = _z3_check(alone, rlimit)
+            used += more
+        yield Verdict(status, used, reason, time.monotonic() - start)
+
+
+def _together(batch: Batch, goals: list[Goal]) -> str:
+    """A script that is unsat only if every goal's own script is: one of them is negated."""
+    negated = " ".join(g.negated for g in goals)
+    return f"{batch.prelude}(assert (or {negated}))\n(check-sat)\n"
+
+
+def _each(goals: list[Goal], used: int, seconds: float) -> Iterator[Verdict]:
+    """That all goals were proved at once, told of each."""
+    for _ in goals:
+        yield Verdict("unsat", used // len(goals), "", seconds / len(goals))
+
+
+def _z3_check(solver: Any, rlimit: int) -> tuple[str, int, str]:
+    solver.set("ctrl_c", False)
+    solver.set("rlimit", rlimit)
+    before = _z3_units(solver)
+    status = str(solver.check())
+    used = _z3_units(solver) - before
+    reason = str(solver.reason_unknown()) if status == "unknown" else ""
+    if "canceled" in reason or "resource limit" in reason:
+        reason = f"{reason} (budget of {rlimit} resource units)"
+    return status, used, reason
+
+
+def _z3_units(solver: Any) -> int:
+    statistics = solver.statistics()
+    return sum(int(value) for name, value in statistics if name == "rlimit count")
+
+
+# -- cvc5 ------------------------------------------------------------------------
+def _installed(solver: str) -> None:
+    """Load the solver before there are workers, so that they all have it."""
+    try:
+        __import__(solver)
+    except ImportError:
+        raise UserError(NO_CVC5 if solver == "cvc5" else "z3-solver is not installed") from None
+
+
+def _cvc5(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdict]:
+    """All goals at once; each by itself unless that was unsat."""
+    start = time.monotonic()
+    if len(goals) > 1:
+        options = SETTINGS["cvc5"] | {"rlimit-per": str(rlimit)}
+        solver, answer = cvc5_run(_together(batch, goals), options)
+        if answer == "unsat":
+            yield from _each(goals, _cvc5_units(solver), time.monotonic() - start)
+            return
+    for goal in goals:
+        start = time.monotonic()
+        used = 0
+        for attempt in CVC5_ATTEMPTS:
+            options = SETTINGS["cvc5"] | attempt | {"rlimit-per": str(rlimit)}
+            solver, answer = cvc5_run(batch.script(goal), options)
+            status, _, reason = answer.partition(" ")
+            used += _cvc5_units(solver)
+            if status != "unknown" or "INCOMPLETE" not in reason:
+                break
+        yield Verdict(status, used, reason.strip("()"), time.monotonic() - start)
+
+
+def cvc5_run(script: str, options: dict[str, str]) -> tuple[Any, str]:
+    """Execute a script with one check; the solver, and its answer as cvc5 words it."""
+    solver = cvc5_new(options)
+    solver.setLogic("ALL")
+    said = [line for line in cvc5_commands(solver, script) if line]
+    if len(said) != 1 or said[0].split()[0] not in proof_cache.STATUSES:
+        raise ScriptError(f"cvc5 answers {said!r}")
+    return solver, said[0]
+
+
+def cvc5_new(options: dict[str, str]) -> Any:
+    """A solver with these options."""
+    import cvc5
+
+    solver = cvc5.Solver(cvc5.TermManager())
+    for name, value in options.items():
+        solver.setOption(name, value)
+    return solver
+
+
+def cvc5_commands(solver: Any, script: str) -> Iterator[str]:
+    """What cvc5 says to each command of a script."""
+    import cvc5
+
+    parser = cvc5.InputParser(solver)
+    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, script, "script")
+    symbols = parser.getSymbolManager()
+    command = parser.nextCommand()
+    while not command.isNull():
+        # It takes the status a file hopes for as an order, and calls another answer an error.
+        if command.getCommandName() != "set-info":
+            said = command.invoke(solver, symbols)
+            yield (said.decode() if isinstance(said, bytes) else str(said)).strip()
+        command = parser.nextCommand()
+
+
+def _cvc5_units(solver: Any) -> int:
+    units = solver.getStatistics().get(True, True)["resource::resourceUnitsUsed"]
+    return int(units["value"])

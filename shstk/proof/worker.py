@@ -1,0 +1,248 @@
+"""One worker of a proof: some of a design's steps, their paths, and a solver for each path.
+
+Workers keep their solvers from round to round; what goes between them and the master is
+plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import z3
+
+from model.designs import Design
+from model.kernel import Step
+from shstk.proof.batch import Batch, batch
+from shstk.proof.forking import covered
+from shstk.proof.invariants import Invariant
+from shstk.proof.paths import Path, step_paths
+from shstk.proof.problem import Problem, Problems
+from shstk.proof.sorts import unbounded
+from shstk.proof.terms import Tree
+
+RLIMIT = 5_000_000  # z3 resource units for one question of the search for an invariant
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a path has shown: claims that fail on it, and the lemmas that the others need.
+
+    ``unknown`` are those of the failing that the solver gave up on.
+    """
+
+    path: str
+    failing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    needed: frozenset[str]
+
+
+@dataclass
+class Proved:
+    """The obligations of a path, after the last round, and the lemmas that each claim needs."""
+
+    step: str
+    path: str
+    batch: Batch
+    needed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    failing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # of the failing, those that the solver gave up on
+    witnessed: frozenset[str] = frozenset()  # conjuncts whose premise the path can make true
+
+
+class _Guards:
+    """Premises behind switches, made once for all the paths that share them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def of(self, name: str, formula: Any) -> tuple[Any, Any]:
+        """A lemma's instance: its switch, and what is asserted."""
+        key = (name, formula.get_id())
+        known = self._known.get(key)
+        if known is None:
+            mark = z3.Bool(f"premise {len(self._known)}")
+            # The formula is kept with it: its id must not be used again.
+            known = self._known[key] = (mark, z3.Implies(mark, formula))
+        return known
+
+
+class _Solver:
+    """A problem's premises and claims, asserted once, switched on by assumptions."""
+
+    def __init__(self, problem: Problem, guards: _Guards) -> None:
+        self.problem = problem
+        self.solver = z3.SimpleSolver()
+        self.solver.set("rlimit", RLIMIT)
+        self.failing: dict[int, str] = {}
+        self.marks: list[tuple[str, Any]] = []  # the lemma, its instance's switch
+        self.place: dict[int, int] = {}  # of a switch, by its id
+        context, solver = self.solver.ctx.ref(), self.solver.solver
+        for n, (name, formula) in enumerate(problem.premises):
+            mark, guarded = guards.of(name, formula)
+            # There are hundreds of thousands of them, and add() is slow.
+            z3.Z3_solver_assert(context, solver, guarded.as_ast())
+            self.marks.append((name, mark))
+            self.place[mark.get_id()] = n
+        self.claims = [z3.Bool(f"claim {n}") for n in range(len(problem.claims))]
+        for flag, claimed in zip(self.claims, problem.claims, strict=True):
+            self.solver.add(z3.Implies(flag, claimed.negated))
+        self.used: list[int] = []  # the premises of the last proof of all claims
+
+    def _on(self, kept: Collection[str]) -> list[Any]:
+        """The switches of what is assumed."""
+        return [mark for name, mark in self.marks if not name or name in kept]
+
+    def pending(self, kept: Collection[str]) -> list[int]:
+        """The claims that are still to be proved."""
+        return [
+            n
+            for n, c in enumerate(self.problem.claims)
+            if n not in self.failing and (c.kind != "invariant" or c.name in kept)
+        ]
+
+    def ask(self, kept: Collection[str], wanted: Sequence[int]) -> Any:
+        """Is one of these claims false, if the kept lemmas held before?"""
+        return self.solver.check(*self._on(kept), z3.Or(*(self.claims[n] for n in wanted)))
+
+    def core(self) -> list[int]:
+        """The premises that the last proof has used."""
+        ids = (c.get_id() for c in self.solver.unsat_core())
+        return sorted(self.place[i] for i in ids if i in self.place)
+
+    def lemmas(self, premises: Sequence[int]) -> frozenset[str]:
+        """Of which lemmas these premises are instances."""
+        return frozenset(self.problem.premises[n][0] for n in premises) - {""}
+
+    def possible(self, kept: Collection[str]) -> Any:
+        """Can the path be taken, as far as is known?"""
+        return self.solver.check(*self._on(kept))
+
+    def witnessed(self, kept: Collection[str]) -> frozenset[str]:
+        """The conjuncts about events whose premise does not contradict what is known here.
+
+        Quantifiers in a premise are not looked into: too much may count as possible, never
+        too little.
+        """
+        events = self.problem.path.events
+        on = self._on(kept)
+        if not events or self.possible(kept) == z3.unsat:
+            return frozenset()
+        model = self.solver.model()
+        out = {e.name for e in events if isinstance(e.premise, Tree)}
+        out |= {e.name for e in events if z3.is_true(model.eval(e.premise.term, True))}
+        for event in events:
+            if event.name not in out:
+                self.solver.push()
+                self.solver.add(event.premise.term)
+                if self.solver.check(*on) != z3.unsat:
+                    out.add(event.name)
+                self.solver.pop()
+        return frozenset(out)
+
+    def missing(self, kept: Collection[str], lemma: str) -> list[str]:
+        """The claims of the path that do not follow without a lemma."""
+        out: list[int] = []
+        rest = set(kept) - {lemma}
+        wanted = [n for n in self.pending(kept) if self.problem.claims[n].name != lemma]
+        while wanted and self.ask(rest, wanted) != z3.unsat:
+            model = self.solver.model()
+            bad = [n for n in wanted if z3.is_true(model.eval(self.claims[n]))] or wanted[:1]
+            out += bad
+            wanted = [n for n in wanted if n not in bad]
+        return [self.problem.claims[n].name for n in out]
+
+    def check(self, kept: Collection[str]) -> Found:
+        """Every claim of the path; those that fail once are not asked again."""
+        new: list[int] = []
+        self.used = []
+        while wanted := self.pending(kept):
+            answer = self.ask(kept, wanted)
+            if answer == z3.unsat:
+                self.used = self.core()
+                break
+            if answer == z3.unknown:
+                # One by one, so that only what is hard is given up.
+                bad = [n for n in wanted if self.ask(kept, [n]) != z3.unsat] or wanted[:1]
+            else:
+                model = self.solver.model()
+                bad = [n for n in wanted if z3.is_true(model.eval(self.claims[n]))]
+            for n in bad:
+                self.failing[n] = "sat" if answer == z3.sat else "unknown"
+            new += bad
+        names = [self.problem.claims[n].name for n in new]
+        unknown = [self.problem.claims[n].name for n in new if self.failing[n] == "unknown"]
+        needed = self.lemmas(self.used)
+        return Found(self.problem.path.name, tuple(names), tuple(unknown), needed)
+
+
+class Worker:
+    """Paths and solvers of some steps of a design."""
+
+    def __init__(
+        self,
+        design: Design,
+        steps: Sequence[Step],
+        switched_off: frozenset[str],
+        pool: Sequence[Invariant],
+    ) -> None:
+        self.universe = unbounded()
+        self.problems = Problems(self.universe, design, pool)
+        self.paths: dict[str, list[Path]] = {
+            s.name: step_paths(self.universe, design, s, switched_off) for s in steps
+        }
+        guards = _Guards()
+        self.solvers = {
+            p.name: _Solver(self.problems.problem(p), guards)
+            for paths in self.paths.values()
+            for p in paths
+            if p.status == "done"
+        }
+
+    def names(self) -> list[str]:
+        """The paths there are."""
+        return list(self.solvers)
+
+    def check(self, kept: Collection[str], paths: Collection[str] | None) -> list[Found]:
+        """Ask of every path, or of some, what fails if the kept lemmas held before."""
+        return [s.check(kept) for n, s in self.solvers.items() if paths is None or n in paths]
+
+    def missing(self, kept: Collection[str], lemma: str) -> list[tuple[str, str]]:
+        """What is not proved any more if a lemma is left out: claims, and on which paths."""
+        out = []
+        for name, s in self.solvers.items():
+            if lemma in s.lemmas(s.used):
+                out += [(claim, name) for claim in s.missing(kept, lemma)]
+        return out
+
+    def obligations(self, kept: Collection[str], explain: bool) -> list[Proved]:
+        """The paths' obligations as text, each with no more premises than the proof has used."""
+        return [self._obligation(s, kept, explain) for s in self.solvers.values()]
+
+    def _obligation(self, s: _Solver, kept: Collection[str], explain: bool) -> Proved:
+        problem = s.problem
+        wanted = s.pending(kept)
+        negated = {problem.claims[n].name: problem.claims[n].negated for n in wanted}
+        premises = [problem.premises[n][1] for n in s.used]
+        texts = batch(problem.path.name, premises, {n: z3.Not(f) for n, f in negated.items()})
+        out = Proved(problem.path.step.name, problem.path.name, texts)
+        out.failing = tuple(
+            problem.claims[n].name for n in s.failing if problem.claims[n].kind != "invariant"
+        )
+        out.unknown = tuple(
+            problem.claims[n].name for n, why in s.failing.items() if why == "unknown"
+        )
+        out.witnessed = s.witnessed(kept)
+        if explain:
+            for n in wanted:
+                if s.ask(kept, [n]) == z3.unsat:
+                    out.needed[problem.claims[n].name] = tuple(sorted(s.lemmas(s.core())))
+        return out
+
+    def coverage(self) -> list[Batch]:
+        """For each step, that its paths are all there are."""
+        return [
+            batch(f"{name} paths", [], {"covered": covered([p.condition for p in paths])})
+            for name, paths in self.paths.items()
+        ]

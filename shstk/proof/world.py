@@ -1,0 +1,403 @@
+"""The symbolic world: the text over any number of tasks, groups, mms and addresses.
+
+``exists`` is an existential quantifier; where the text branches on it, one path has a
+witness and the other a universal.  An input is a free constant.  Sizes have 64 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, cast
+
+import z3
+
+from model.designs import Design
+from model.events import Event
+from model.kernel import FAMILIES
+from model.state import (
+    LEFT,
+    NULL,
+    RECORD_OF,
+    Addr,
+    Ctl,
+    Field,
+    Group,
+    Kind,
+    Mapping,
+    Mm,
+    Record,
+    Sort,
+    Special,
+    Task,
+    fields,
+)
+from model.world import PAGE_SIZE, Cond, Term
+from shstk.proof.forking import Decision, Fork, Stop, endings
+from shstk.proof.heap import Heap
+from shstk.proof.sorts import Universe, encode, enumeration, range_of
+from shstk.proof.terms import SymbolicCond, Tree, Value, Word, as_bool
+
+
+@dataclass(frozen=True)
+class Input:
+    """An arbitrary choice of a run: its name in traces, its constant, the values it can have."""
+
+    name: str
+    term: Any
+    values: tuple[object, ...] = ()
+    sort: Sort | None = None
+
+
+class SymbolicWorld:
+    """One run of a text.  ``heap`` is the state now, ``old`` the state before the step."""
+
+    def __init__(
+        self,
+        universe: Universe,
+        design: Design,
+        fork: Fork,
+        heap: Heap,
+        current: Any = None,
+        switched_off: frozenset[str] = frozenset(),
+        tag: str = "",
+    ) -> None:
+        self.universe = universe
+        self.design = design
+        self.fork = fork
+        self.old = heap
+        self.heap = heap.copy()
+        self.switched_off = switched_off
+        self.tag = tag
+        self.inputs: list[Input] = []
+        self.events: list[Event] = []
+        self.dereferenced: list[tuple[str, z3.BoolRef]] = []
+        self._current = current
+        self.watch: Callable[[SymbolicWorld, Event], None] | None = None
+
+    # -- values ------------------------------------------------------------------
+    def decide(self, condition: z3.BoolRef) -> bool:
+        """The truth of a condition on this path."""
+        return self.fork.decide(condition)
+
+    def decide_tree(self, tree: Tree) -> bool:
+        """The same for a condition with quantifiers, which the path keeps as it was written."""
+        return self.fork.decide(tree.term, tree)
+
+    def cond(self, term: z3.BoolRef) -> Cond:
+        """A condition of this run."""
+        return SymbolicCond(term, self.decide)
+
+    def handle(self, sort: Sort, term: Any, world: Any = None) -> Any:
+        """An object, or NULL."""
+        value = Value(term, self.decide, partial(self.universe.encode, sort))
+        return RECORD_OF[sort](world or cast(Any, self), value)
+
+    @property
+    def current(self) -> Task:
+        return cast(Task, self.handle(Sort.TASK, self._current))
+
+    def _coded(self, field: Field[Any], value: object) -> Any:
+        if isinstance(value, Record):
+            value = value.index[0]
+        if isinstance(value, (Value, Word)):
+            return value.term
+        if isinstance(value, SymbolicCond):
+            return value.term
+        return encode(self.universe, field, value)
+
+    def _wrapped(self, field: Field[Any], term: Any, world: Any = None) -> Any:
+        if field.sort is not None:
+            return self.handle(field.sort, term, world)
+        if field.store is not None:
+            return Word(term, self.decide)
+        return Value(term, self.decide, partial(encode, self.universe, field))
+
+    # -- state -------------------------------------------------------------------
+    @staticmethod
+    def index(record: Record) -> tuple[Any, ...]:
+        """The terms that say which object a record is."""
+        return tuple(cast(Value, t).term for t in record.index)
+
+    def read(self, record: Record, field: Field[Any]) -> object:
+        return self._wrapped(field, self.heap.read(field, self.index(record)))
+
+    def before(self, record: Record) -> Any:
+        """The same object as it was before the step."""
+        return type(record)(cast(Any, _Before(self)), *record.index)
+
+    def write(self, record: Record, field: Field[Any], value: object) -> None:
+        self._object(record, field)
+        self.heap.write(field, self.index(record), self._coded(field, value))
+
+    def _object(self, record: Record, field: Field[Any]) -> None:
+        """What is written through must be an object: an obligation of the path."""
+        sorts = (Sort.MM, Sort.ADDR) if isinstance(record, Mapping) else (record.sort,)
+        for sort, term in zip(sorts, self.index(record), strict=True):
+            assert sort is not None
+            real = z3.simplify(self.universe.is_object(sort, term))
+            if not z3.is_true(real) and not any(real.eq(known) for _, known in self.dereferenced):
+                self.dereferenced.append((f"{type(record).__name__}.{field.name}", real))
+
+    def _address_space(self, mm: Any, what: str) -> None:
+        """Nor is a whole mm changed through NULL."""
+        real = z3.simplify(self.universe.is_object(Sort.MM, mm))
+        if not z3.is_true(real) and not any(real.eq(known) for _, known in self.dereferenced):
+            self.dereferenced.append((f"Mm.{what}", real))
+
+    # -- quantifiers -------------------------------------------------------------
+    def _exists(self, sort: Sort, predicate: Callable[[Any], Cond]) -> Cond:
+        then = self.heap.copy()  # whoever looks for a witness later looks at this moment
+
+        def body(term: Any) -> SymbolicCond:
+            now, self.heap = self.heap, then
+            try:
+                return self.tree(predicate(self.handle(sort, term)))
+            finally:
+                self.heap = now
+
+        if self.universe.elements is not None:
+            return self.cond(self.universe.exists([sort], lambda t: body(t).term))
+        return Tree(
+            "exists",
+            (),
+            self.decide,
+            (sort,),
+            body,
+            lambda: self.universe.exists([sort], lambda t: body(t).term),
+        )
+
+    def tree(self, value: Cond | bool) -> SymbolicCond:
+        """A condition of the text, or a Python bool, as a condition of this run."""
+        return (
+            value if isinstance(value, SymbolicCond) else SymbolicCond(as_bool(value), self.decide)
+        )
+
+    def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
+        return self._exists(Sort.TASK, predicate)
+
+    def exists_addr(self, predicate: Callable[[Addr], Cond]) -> Cond:
+        return self._exists(Sort.ADDR, predicate)
+
+    def exists_mm(self, predicate: Callable[[Mm], Cond]) -> Cond:
+        return self._exists(Sort.MM, predicate)
+
+    # -- choices -----------------------------------------------------------------
+    def require(self, condition: Cond | bool) -> None:
+        if not condition:
+            raise Stop("disabled")
+
+    def _input(self, name: str, sort: Any, values: tuple[object, ...], of: Sort | None) -> Any:
+        term = z3.Const(f"{name.replace(' ', '-')}!{len(self.inputs)}{self.tag}", sort)
+        self.inputs.append(Input(name, term, values, of))
+        return term
+
+    def choose(self, name: str, values: Sequence[object]) -> Term:
+        first = values[0]
+        if len(values) == 1 and isinstance(first, int):
+            return Word(z3.BitVecVal(first, 64), self.decide)
+        if isinstance(first, bool):
+            return self._value(self._input(name, z3.BoolSort(), (False, True), None), z3.BoolVal)
+        if isinstance(first, Enum):
+            sort, members = enumeration(type(first))
+            term = self._input(name, sort, tuple(values), None)
+            chosen = self._value(term, lambda v: members[cast(Enum, v)])
+            self.require(chosen.isin(values))
+            return chosen
+        # Anything else by its place in the list.
+        term = self._input(name, z3.BitVecSort(8), tuple(values), None)
+        self.require(self.cond(z3.ULT(term, len(values))))
+        return self._value(term, lambda v: z3.BitVecVal(values.index(v), 8))
+
+    def _value(self, term: Any, code: Callable[[Any], Any]) -> Value:
+        return Value(term, self.decide, code)
+
+    def number(self, name: str, samples: Sequence[int]) -> Term:
+        return Word(self._input(name, z3.BitVecSort(64), tuple(samples), None), self.decide)
+
+    def may(self, family: str, name: str = "") -> Cond:
+        if family not in FAMILIES:
+            raise ValueError(f"unknown event family {family!r} in the text")
+        if family in self.switched_off:
+            return self.cond(z3.BoolVal(False))
+        return self.cond(self._input(name or family, z3.BoolSort(), (False, True), None))
+
+    def _any(self, sort: Sort, name: str) -> Any:
+        term = self._input(name, self.universe.sorts[sort], (), sort)
+        self.require(self.cond(self.universe.is_object(sort, term)))
+        return self.handle(sort, term)
+
+    def any_addr(self, name: str) -> Addr:
+        return cast(Addr, self._any(Sort.ADDR, name))
+
+    # -- fresh objects -------------------------------------------------------------
+    def fresh_task(self, name: str) -> Task:
+        task = cast(Task, self._any(Sort.TASK, name))
+        self.require(task.ctl == Ctl.DEAD)
+        return task
+
+    def fresh_group(self) -> Group:
+        group = cast(Group, self._any(Sort.GROUP, "group"))
+        self.require(~self.exists_task(lambda t: t.group == group))
+        return group
+
+    def fresh_mm(self, name: str) -> Mm:
+        mm = cast(Mm, self._any(Sort.MM, name))
+        self.require(~self.exists_task(lambda t: t.mm == mm))
+        return mm
+
+    def fresh_addr(
+        self,
+        mm: Mm,
+        name: str,
+        size: Term | int = PAGE_SIZE,
+        shadow: bool = False,
+        low: Cond | bool = False,
+    ) -> Addr:
+        addr = self.any_addr(name)
+        self.require(mm.at(addr).kind == Kind.FREE)
+        return addr
+
+    def no_room(self, mm: Mm, size: Term | int, low: Cond | bool) -> Cond:
+        return self.may("alloc-failure", "ENOMEM")
+
+    # -- bulk --------------------------------------------------------------------
+    def copy_fields(self, src: Record, dst: Record) -> None:
+        for f in fields(type(src)):
+            self.write(dst, f, self.read(src, f))
+
+    def reset(self, record: Record) -> None:
+        for f in fields(type(record)):
+            self.write(record, f, f.values[0])
+
+    def copy_mappings(
+        self,
+        src: Mm,
+        dst: Mm,
+        own: Sequence[Addr],
+        owner: Task,
+        own_kind: dict[Any, Any],
+        other_kind: dict[Any, Any],
+    ) -> None:
+        (source,), (target,), (heir,) = self.index(src), self.index(dst), self.index(owner)
+        self._address_space(target, "copy")
+        then = self.heap.copy()
+        kinds = enumeration(Kind)[1]
+        left, null = self.universe.left, self.universe.null[Sort.TASK]
+        owned = [self.index(a)[0] for a in own]
+
+        def mine(addr: Any) -> z3.BoolRef:
+            return z3.Or(*(addr == a for a in owned))
+
+        def kind(_mm: Any, addr: Any) -> Any:
+            old = then.read(cast(Any, Mapping.kind), (source, addr))
+            return z3.If(mine(addr), _translated(old, own_kind), _translated(old, other_kind))
+
+        def heir_of(_mm: Any, addr: Any) -> Any:
+            old = then.read(cast(Any, Mapping.kind), (source, addr))
+
+            def named(table: dict[Any, Any]) -> z3.BoolRef:
+                return z3.Or(*(old == kinds[k] for k in table))
+
+            return z3.If(
+                mine(addr),
+                z3.If(named(own_kind), heir, null),
+                z3.If(named(other_kind), left, null),
+            )
+
+        def here(mm: Any, _addr: Any) -> z3.BoolRef:
+            return z3.BoolVal(True) if mm.eq(target) else mm == target
+
+        for f in fields(Mapping):
+            new: Callable[..., Any] = partial(_copied, then, f, source)
+            if f is cast(Any, Mapping.kind):
+                new = kind
+            elif f is cast(Any, Mapping.owner):
+                new = heir_of
+            self.heap.update(f, here, new)
+
+    def clear_mappings(self, mm: Mm) -> None:
+        (target,) = self.index(mm)
+        self._address_space(target, "clear")
+        for f in fields(Mapping):
+            empty = encode(self.universe, f, f.values[0])
+            self.heap.update(f, lambda m, _a: m == target, lambda *_at, v=empty: v)
+
+    def replace_owner(self, mm: Mm, old: Task, new: Special) -> None:
+        (target,), (gone,) = self.index(mm), self.index(old)
+        self._address_space(target, "owners")
+        then = self.heap.copy()
+        heir = self.universe.encode(Sort.TASK, new)
+        owner = cast(Any, Mapping.owner)
+        self.heap.update(
+            owner,
+            lambda m, a: z3.And(m == target, then.read(owner, (m, a)) == gone),
+            lambda *_at: heir,
+        )
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        if self.watch is not None:
+            self.watch(self, event)
+
+    # -- claims --------------------------------------------------------------------
+    def formula(self, claim: Callable[[], Cond | bool]) -> SymbolicCond:
+        """What a claim says here, as one condition: a case for each way its ``if``s can go."""
+        outer = self.fork
+        out: SymbolicCond | None = None
+
+        def text(fork: Fork) -> SymbolicCond:
+            self.fork = fork
+            return self.tree(claim())
+
+        try:
+            for ending in endings(text, prune=False):
+                assert ending.result is not None, "a claim does not stop"
+                case: Cond = ending.result
+                for decision in ending.fork.decisions:
+                    case = case | ~self._decided(decision)
+                out = cast(SymbolicCond, case if out is None else out & case)
+        finally:
+            self.fork = outer
+        assert out is not None
+        return out
+
+    def _decided(self, decision: Decision) -> SymbolicCond:
+        """What a decision says."""
+        condition = decision.shape
+        if not isinstance(condition, SymbolicCond):
+            condition = SymbolicCond(decision.condition, self.decide)
+        return cast(SymbolicCond, condition if decision.outcome else ~condition)
+
+    @property
+    def path(self) -> list[SymbolicCond]:
+        """The decisions of this run, one by one."""
+        return [self._decided(d) for d in self.fork.decisions]
+
+
+def _translated(kind: Any, table: dict[Any, Any]) -> Any:
+    members = enumeration(Kind)[1]
+    out = kind
+    for old, new in table.items():
+        out = z3.If(kind == members[old], members[new], out)
+    return out
+
+
+def _copied(then: Heap, field: Field[Any], source: Any, _mm: Any, addr: Any) -> Any:
+    return then.read(field, (source, addr))
+
+
+class _Before:
+    """A view of a run's state before the step; reads only."""
+
+    def __init__(self, world: SymbolicWorld) -> None:
+        self.world = world
+
+    def read(self, record: Record, field: Field[Any]) -> object:
+        term = self.world.old.read(field, self.world.index(record))
+        return self.world._wrapped(field, term, self)
+
+
+__all__ = ["LEFT", "NULL", "Input", "SymbolicWorld", "range_of"]
