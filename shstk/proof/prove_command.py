@@ -81,7 +81,7 @@ def add_parser(sub: Any) -> None:
         type=int,
         metavar="N",
         help="instead of proving: search symbolically for a violation of the --property within N "
-        "steps, sizes being any 64-bit number",
+        "steps, sizes being any 64-bit number (exit status 0 if there is one)",
     )
     parser.add_argument(
         "--where",
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(str(failure)) from None
     except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise UserError(str(text_failure(error, design))) from None
-    except (AssertionError, ArithmeticError, RecursionError, Stop) as error:
+    except (AssertionError, ArithmeticError, RuntimeError, Stop) as error:
         raise UserError(str(text_failure(error, design))) from None
 
 

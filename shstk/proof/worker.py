@@ -142,16 +142,14 @@ class _Solver:
         return frozenset(out)
 
     def missing(self, kept: Collection[str], lemma: str) -> list[str]:
-        """The claims of the path that do not follow without a lemma."""
-        out: list[int] = []
+        """Claims of the path that do not follow without a lemma; there may be others."""
         rest = set(kept) - {lemma}
         wanted = [n for n in self.pending(kept) if self.problem.claims[n].name != lemma]
-        while wanted and self.ask(rest, wanted) != z3.unsat:
-            model = self.solver.model()
-            bad = [n for n in wanted if z3.is_true(model.eval(self.claims[n]))] or wanted[:1]
-            out += bad
-            wanted = [n for n in wanted if n not in bad]
-        return [self.problem.claims[n].name for n in out]
+        if not wanted or self.ask(rest, wanted) != z3.sat:
+            return []
+        model = self.solver.model()
+        bad = [n for n in wanted if z3.is_true(model.eval(self.claims[n]))]
+        return [self.problem.claims[n].name for n in bad]
 
     def check(self, kept: Collection[str]) -> Found:
         """Every claim of the path; those that fail once are not asked again."""
@@ -235,8 +233,11 @@ class Worker:
         )
         out.witnessed = s.witnessed(kept)
         if explain:
+            # Of properties, claim by claim; of lemmas, as the path's proof has it.
             for n in wanted:
-                if s.ask(kept, [n]) == z3.unsat:
+                if problem.claims[n].kind == "invariant":
+                    out.needed[problem.claims[n].name] = tuple(sorted(s.lemmas(s.used)))
+                elif s.ask(kept, [n]) == z3.unsat:
                     out.needed[problem.claims[n].name] = tuple(sorted(s.lemmas(s.core())))
         return out
 

@@ -15,10 +15,10 @@ from shstk.proof.batch import Batch, batch
 
 TASK, MM, ADDR = (z3.DeclareSort(n) for n in ("Task", "Mm", "Addr"))
 CTL, (USER, COPIED, WAITS, EXITING, DEAD) = z3.EnumSort(
-    "Ctl", ["Ctl.USER", "Ctl.COPIED", "Ctl.VFORK_WAIT", "Ctl.EXIT_MM", "Ctl.DEAD"]
+    "SampleCtl", ["Ctl.USER", "Ctl.COPIED", "Ctl.VFORK_WAIT", "Ctl.EXIT_MM", "Ctl.DEAD"]
 )
 KIND, (NOTHING, SHADOW, COPY, OTHER) = z3.EnumSort(
-    "Kind", ["Kind.NOTHING", "Kind.SHSTK", "Kind.COPY", "Kind.OTHER"]
+    "SampleKind", ["Kind.NOTHING", "Kind.SHSTK", "Kind.COPY", "Kind.OTHER"]
 )
 NO_TASK, NO_MM, NO_ADDR = (z3.Const(f"NULL.{s.name()}", s) for s in (TASK, MM, ADDR))
 WORD = z3.BitVecSort(64)
