@@ -40,13 +40,17 @@ class TheoremProof:
 
 @dataclass(frozen=True)
 class CpuProof:
-    """All theorems of a design; ``whole``: the conjuncts they establish, ``part``: in part."""
+    """All theorems of a design; ``whole``: the conjuncts they establish, ``part``: in part.
+
+    ``open``: the obligations, by batch and goal, that are not unsat.
+    """
 
     design: str
     theorems: tuple[TheoremProof, ...]
     obligations: int
     whole: tuple[str, ...]
     part: tuple[str, ...]
+    open: frozenset[tuple[str, str]]
 
 
 def prove_cpu(
@@ -73,7 +77,10 @@ def prove_cpu(
         for a in answers:
             said.setdefault((a.batch, a.goal), set()).add(a.status)
     proofs = tuple(_proof(t, design, said) for t in theorems)
-    out = CpuProof(design.name, proofs, sum(len(b.goals) for b in every), *_conjuncts(proofs))
+    whole, part = _conjuncts(proofs)
+    not_unsat = frozenset(place for place, statuses in said.items() if statuses != {"unsat"})
+    count = sum(len(b.goals) for b in every)
+    out = CpuProof(design.name, proofs, count, whole, part, not_unsat)
     if all(t.status != UNKNOWN for t in proofs):
         plan = [
             Planned(b.name, g.name, proof_cache.script_digest(b.script(g)))
@@ -86,12 +93,11 @@ def prove_cpu(
 
 
 def _answered(key: str, solver: str, known: CpuProof) -> bool:
-    """Every obligation is answered, and as many are not unsat as there are refuted theorems."""
+    """Every obligation is answered with unsat, but for those that were open."""
     answers = proof_cache.verdicts(key, identity(solver))
-    if not answers:
-        return False
-    refuted = any(t.status == REFUTED for t in known.theorems)
-    return refuted or all(v.status == "unsat" for _, v in answers)
+    return bool(answers) and all(
+        v.status == "unsat" or (p.batch, p.goal) in known.open for p, v in answers or []
+    )
 
 
 def _proof(theorem: Theorem, design: Design, said: dict[tuple[str, str], set[str]]) -> TheoremProof:

@@ -19,6 +19,7 @@ from model.kernel import STEPS, Step
 from shstk.proof.batch import Batch
 from shstk.proof.initial import initial_batch
 from shstk.proof.invariants import Invariant
+from shstk.proof.solvers import solve
 from shstk.proof.worker import Found, Proved, Worker
 
 Tell = Callable[[str], None]
@@ -30,7 +31,10 @@ HEAVY |= {"shstk_disable": 8, "exit_mm_drop": 8}
 
 @dataclass(frozen=True)
 class Dropped:
-    """A claim that is not inductive: the path that does not preserve it, in which round."""
+    """A claim that is not inductive: the path that does not preserve it, in which round.
+
+    Round 0: it is false in the initial state already.
+    """
 
     name: str
     path: str
@@ -165,14 +169,23 @@ def induction(
     Raises what the design's text raises.
     """
     initial = initial_batch(design, pool)
+    answers, interrupted = solve([initial])
+    if interrupted:
+        raise KeyboardInterrupt
+    false = [
+        Dropped(a.goal, initial.name, 0, a.status == "unknown")
+        for a in answers
+        if a.status != "unsat"
+    ]
+    holding = {i.name for i in pool} - {d.name for d in false}
     with Prover(design, steps, switched_off, pool, tell) as prover:
-        kept, dropped = prover.largest({i.name for i in pool})
+        kept, dropped = prover.largest(holding)
         proved = prover.obligations(kept, explain)
         missing = prover.missing(kept) if explain else {}
         coverage = prover.coverage()
     goals = tuple(g for g in initial.goals if g.name in kept)
     initial = Batch(initial.name, initial.prelude, goals, initial.about)
-    return Induction(tuple(kept), dropped, initial, coverage, proved, missing)
+    return Induction(tuple(kept), [*false, *dropped], initial, coverage, proved, missing)
 
 
 def enabled_steps(families: Collection[str]) -> list[Step]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from model.designs import Design
 from model.kernel import FAMILIES
 from properties import PROPERTIES, EventConjunct, LivenessConjunct, Property
+from shstk.build import CLAIMS
 from shstk.cache import ROOT, digest, kept
 from shstk.plan import Question
 from shstk.pool import Meter
@@ -179,9 +180,12 @@ def _answered(key: str, solver: str) -> bool:
 
 
 def _spoiled(proof: DesignProof, failed: set[tuple[str, str]]) -> DesignProof:
-    """A solver does not confirm something: nothing that may rest on it is proved."""
-    events = {f"{p.property}/{c.conjunct}" for p in proof.properties for c in p.claims}
-    only = {goal.rsplit(" ", 1)[0] for _, goal in failed}
+    """A solver does not confirm something: nothing that may rest on it is proved.
+
+    Nothing rests on a claim about an event.  A claim about states is part of the invariant.
+    """
+    events = {p.name for p in CLAIMS if isinstance(p.conjunct, EventConjunct)}
+    only = {_name(goal) for _, goal in failed}
     basis = not only <= events
 
     def claim(of: str, c: ClaimProof) -> ClaimProof:

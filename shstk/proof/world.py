@@ -76,15 +76,23 @@ class SymbolicWorld:
         self.dereferenced: list[tuple[str, z3.BoolRef]] = []
         self._current = current
         self.watch: Callable[[SymbolicWorld, Event], None] | None = None
+        self._asking = False  # a predicate of an exists is being evaluated
 
     # -- values ------------------------------------------------------------------
     def decide(self, condition: z3.BoolRef) -> bool:
         """The truth of a condition on this path."""
+        self._act("an if, and, or, not")
         return self.fork.decide(condition)
 
     def decide_tree(self, tree: Tree) -> bool:
         """The same for a condition with quantifiers, which the path keeps as it was written."""
+        self._act("an if, and, or, not")
         return self.fork.decide(tree.term, tree)
+
+    def _act(self, what: str) -> None:
+        """A predicate is asked of many objects, and later again: it only reads and combines."""
+        if self._asking:
+            raise TypeError(f"{what} in a predicate of exists: it reads, and combines with & | ~")
 
     def cond(self, term: z3.BoolRef) -> Cond:
         """A condition of this run."""
@@ -129,6 +137,7 @@ class SymbolicWorld:
         return type(record)(cast(Any, _Before(self)), *record.index)
 
     def write(self, record: Record, field: Field[Any], value: object) -> None:
+        self._act("a write")
         self._object(record, field)
         self.heap.write(field, self.index(record), self._coded(field, value))
 
@@ -153,10 +162,11 @@ class SymbolicWorld:
 
         def body(term: Any) -> SymbolicCond:
             now, self.heap = self.heap, then
+            outer, self._asking = self._asking, True
             try:
                 return self.tree(predicate(self.handle(sort, term)))
             finally:
-                self.heap = now
+                self.heap, self._asking = now, outer
 
         if self.universe.elements is not None:
             return self.cond(self.universe.exists([sort], lambda t: body(t).term))
@@ -190,6 +200,7 @@ class SymbolicWorld:
             raise Stop("disabled")
 
     def _input(self, name: str, sort: Any, values: tuple[object, ...], of: Sort | None) -> Any:
+        self._act("a choice")
         term = z3.Const(f"{name.replace(' ', '-')}!{len(self.inputs)}{self.tag}", sort)
         self.inputs.append(Input(name, term, values, of))
         return term
@@ -338,6 +349,7 @@ class SymbolicWorld:
         )
 
     def emit(self, event: Event) -> None:
+        self._act("an event")
         self.events.append(event)
         if self.watch is not None:
             self.watch(self, event)

@@ -27,10 +27,10 @@ from model.designs import DESIGNS, Design
 from model.kernel import STEPS, Step
 from model.state import LEFT, NO, NULL, YES, Ctl, Kind, Sort, Task, fields
 from model.world import Cond
-from shstk.proof.forking import Fork
+from shstk.proof.forking import Fork, endings
 from shstk.proof.heap import Heap
 from shstk.proof.invariants import Invariant, pool
-from shstk.proof.paths import step_paths
+from shstk.proof.paths import step_paths, task_at
 from shstk.proof.problem import Problems
 from shstk.proof.sorts import INDEX, Universe, bounded, enumeration, functions, unbounded
 from shstk.proof.world import SymbolicWorld
@@ -554,3 +554,25 @@ def _reads(design: Design, claim: Invariant) -> set[str]:
         if z3.is_app(term) and term.num_args():
             found.add(term.decl().name())
     return found
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        lambda k: lambda t: (t.mm == k.current.mm) and (t.base == NULL),
+        lambda k: lambda t: k.may("fault"),
+        lambda k: lambda t: setattr(t, "size", 0) or (t.base == NULL),
+    ],
+    ids=["decides", "chooses", "writes"],
+)
+def test_a_predicate_only_asks(predicate: Any) -> None:
+    """What a predicate of an exists did beside asking would be done for every object, and later."""
+
+    me = task_at(unbounded())
+
+    def text(fork: Fork) -> None:
+        world = SymbolicWorld(unbounded(), DESIGNS["v1"], fork, Heap(functions(unbounded())), me)
+        world.exists_task(predicate(world))
+
+    with pytest.raises(TypeError, match="in a predicate of exists"):
+        list(endings(text))

@@ -8,7 +8,7 @@ import pytest
 
 from model.designs import DESIGNS, Design
 from model.designs.linux_6_12 import Linux612
-from model.state import NULL, Task
+from model.state import NULL, Ctl, Sort, Task
 from model.world import World
 from properties import PROPERTIES
 from shstk.build import ORDINARY
@@ -16,7 +16,7 @@ from shstk.pool import Meter
 from shstk.proof import proof_cache, proofs
 from shstk.proof.batch import Batch, Goal
 from shstk.proof.induction import Induction, enabled_steps, induction
-from shstk.proof.invariants import pool
+from shstk.proof.invariants import Invariant, pool
 from shstk.proof.judge import Explored, contradiction, judge
 from shstk.proof.proofs import NOT_INDUCTIVE, PROVED, UNKNOWN, DesignProof, prove
 from shstk.proof.solvers import solve
@@ -118,6 +118,16 @@ def test_a_wrong_design_is_not_proved() -> None:
     assert "freed-at-most-once/owned" not in right
 
 
+def test_what_is_false_at_first_is_no_part_of_the_invariant() -> None:
+    """A claim that the steps preserve but the initial state does not satisfy is dropped."""
+    nobody = Invariant("nobody", "", "", (Sort.TASK,), lambda k, t: t.ctl == Ctl.EXIT_RELEASED)
+    steps = [s for s in enabled_steps(ORDINARY) if s.name == "vfork_completed"]
+    made = induction(DESIGNS["v1"], steps, frozenset(), (*pool(), nobody))
+    assert [(d.name, d.round) for d in made.dropped if d.name == "nobody"] == [("nobody", 0)]
+    assert "nobody" not in made.kept
+    assert "nobody" not in {g.name for g in made.initial.goals}
+
+
 def test_one_answer_that_is_not_unsat_spoils_what_rests_on_it() -> None:
     """A lemma that a solver does not confirm takes every proof with it; an event, its own."""
     proof = proof_of("linux-6.12")
@@ -125,6 +135,9 @@ def test_one_answer_that_is_not_unsat_spoils_what_rests_on_it() -> None:
     assert {p.status for p in lemma.properties} <= {UNKNOWN, NOT_INDUCTIVE}
     event = proofs._spoiled(proof, {("exit_mm_release 3", "own-mm/nothing-else-hit 2")})
     assert {p.property for p in event.properties if p.status == UNKNOWN} == {"own-mm"}
+    # A property's claim about states is part of what the others rest on.
+    state = proofs._spoiled(proof, {("exit 0", "inherited/wrss-implies-on")})
+    assert {p.status for p in state.properties} <= {UNKNOWN, NOT_INDUCTIVE}
 
 
 def test_a_proof_is_made_again_when_an_answer_is_missing(
