@@ -226,3 +226,8 @@ RECORD_OF = {Sort.TASK: Task, Sort.GROUP: Group, Sort.MM: Mm, Sort.ADDR: Addr}
 def fields(record: type[Record]) -> list[Field[Any]]:
     """The state variables of a record class, in declaration order."""
     return [f for f in vars(record).values() if isinstance(f, Field)]
+
+
+# The initial state: one task with these, its group and its mm; all else as its first value says.
+# Objects are numbered from 0.
+FIRST_TASK: dict[str, object] = {"ctl": Ctl.USER, "group": 0, "mm": 0}

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from model.state import NULL
+
 if TYPE_CHECKING:
     from model.designs import Design
     from model.events import Event
@@ -184,3 +186,16 @@ class World(Protocol):
     # -- what properties see -----------------------------------------------------
     def emit(self, event: Event) -> None:
         """Record that something a property may speak about happened, here in the step."""
+
+
+KindTable = dict[Any, Any]  # of copy_mappings
+
+
+def copied_kind(table: KindTable, kind: Any) -> Any:
+    """What copy_mappings makes of a mapping of this kind."""
+    return table.get(kind, kind)
+
+
+def copied_owner(table: KindTable, heir: Any, kind: Any) -> Any:
+    """Whose the copy of a mapping of this kind is; ``heir`` is the owner where it has one."""
+    return heir if kind in table else NULL

@@ -17,24 +17,21 @@ from typing import Any, cast
 
 from model.designs import Design
 from model.events import Event
-from model.kernel import FAMILIES, Step
+from model.kernel import Step
 from model.state import (
     LEFT,
     NULL,
     RECORD_OF,
     Addr,
-    Ctl,
     Field,
-    Group,
-    Kind,
     Mm,
     Record,
     Sort,
     Special,
     Task,
-    fields,
 )
-from model.world import PAGE_SIZE, Cond, Term
+from model.world import Cond, Term, copied_kind, copied_owner
+from shstk.identities import Identities
 from shstk.space import Space, Valuation
 
 MASK64 = (1 << 64) - 1
@@ -285,7 +282,7 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
 
 
-class Run:
+class Run(Identities):
     """One execution of a text: a world, a prefix of decisions to follow, and a record.
 
     ``switched_off`` are the event families that ``may`` never grants; ``fixed`` are inputs
@@ -415,15 +412,6 @@ class Run:
         conditions = [predicate(o) for o in self._objects[sort]]
         return FiniteCond(self, lambda: any(bool(c) for c in conditions), conditions)
 
-    def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
-        return self._exists(Sort.TASK, predicate)
-
-    def exists_addr(self, predicate: Callable[[Addr], Cond]) -> Cond:
-        return self._exists(Sort.ADDR, predicate)
-
-    def exists_mm(self, predicate: Callable[[Mm], Cond]) -> Cond:
-        return self._exists(Sort.MM, predicate)
-
     # -- choices -----------------------------------------------------------------
     def require(self, condition: Cond | bool) -> None:
         if not condition:
@@ -439,20 +427,15 @@ class Run:
     def number(self, name: str, samples: Sequence[int]) -> FiniteTerm:
         return self.choose(name, samples)
 
-    def may(self, family: str, name: str = "") -> Cond:
-        if family not in FAMILIES:
-            raise ValueError(f"unknown event family {family!r} in the text")
-        if family in self.switched_off:
-            return FiniteCond(self, lambda: False)
-        chosen = self.choose(name or family, (False, True))
-        return chosen == True  # noqa: E712 - a term
+    def _flag(self, name: str) -> Cond:
+        return self.choose(name, (False, True)) == True  # noqa: E712 - a term
+
+    def _never(self) -> Cond:
+        return FiniteCond(self, lambda: False)
 
     def _any(self, sort: Sort, name: str) -> Any:
         values = range(self.space.bound.size(sort))
         return RECORD_OF[sort](cast(Any, self), self.choose(name, tuple(values)))
-
-    def any_addr(self, name: str) -> Addr:
-        return cast(Addr, self._any(Sort.ADDR, name))
 
     def _fresh(self, sort: Sort, name: str, free: Callable[[Any], Cond]) -> Any:
         # The choice comes first, so that each candidate's path asks only about itself.
@@ -464,42 +447,7 @@ class Run:
         self.require(free(objects[number]))
         return objects[number]
 
-    def fresh_task(self, name: str) -> Task:
-        return cast(Task, self._fresh(Sort.TASK, name, lambda t: t.ctl == Ctl.DEAD))
-
-    def fresh_group(self) -> Group:
-        return cast(
-            Group,
-            self._fresh(Sort.GROUP, "group", lambda g: ~self.exists_task(lambda t: t.group == g)),
-        )
-
-    def fresh_mm(self, name: str) -> Mm:
-        return cast(
-            Mm, self._fresh(Sort.MM, name, lambda m: ~self.exists_task(lambda t: t.mm == m))
-        )
-
-    def fresh_addr(
-        self,
-        mm: Mm,
-        name: str,
-        size: Term | int = PAGE_SIZE,
-        shadow: bool = False,
-        low: Cond | bool = False,
-    ) -> Addr:
-        return cast(Addr, self._fresh(Sort.ADDR, name, lambda a: mm.at(a).kind == Kind.FREE))
-
-    def no_room(self, mm: Mm, size: Term | int, low: Cond | bool) -> Cond:
-        return self.may("alloc-failure", "ENOMEM")
-
     # -- bulk --------------------------------------------------------------------
-    def copy_fields(self, src: Record, dst: Record) -> None:
-        for f in fields(type(src)):
-            self.write(dst, f, self.read(src, f))
-
-    def reset(self, record: Record) -> None:
-        for f in fields(type(record)):
-            self.write(record, f, f.values[0])
-
     def copy_mappings(
         self,
         src: Mm,
@@ -516,8 +464,8 @@ class Run:
             old, new = src.at(addr), dst.at(addr)
             kind = cast(FiniteTerm, old.kind)
             self.copy_fields(old, new)
-            new.kind = kind._map(functools.partial(_translated, table))
-            new.owner = kind._map(functools.partial(_heir, table, heir))
+            new.kind = kind._map(functools.partial(copied_kind, table))
+            new.owner = kind._map(functools.partial(copied_owner, table, heir))
 
     def clear_mappings(self, mm: Mm) -> None:
         for addr in cast(list[Addr], self._objects[Sort.ADDR]):
@@ -614,14 +562,6 @@ def _index(domain: tuple[object, ...], value: object) -> int:
         if member is value or (type(member) is type(value) and member == value):
             return i
     return domain.index(value)
-
-
-def _translated(table: dict[Any, Any], kind: Any) -> Any:
-    return table.get(kind, kind)
-
-
-def _heir(table: dict[Any, Any], heir: Any, kind: Any) -> Any:
-    return heir if kind in table else NULL
 
 
 class _Before:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from model.state import NULL, Ctl, Field, Group, Mapping, Record, Sort, Task, fields
+from model.state import FIRST_TASK, NULL, Field, Group, Mapping, Record, Sort, Task, fields
 from shstk.engine.program import MAX_IDS, Layout
 
 Valuation = tuple[int, ...]
@@ -104,7 +104,7 @@ class Space:
     def initial(self) -> Valuation:
         """One task in user mode, its own group and mm, shadow stacks off."""
         values = [0] * len(self.cells)
-        for field, value in (("ctl", Ctl.USER), ("group", 0), ("mm", 0)):
+        for field, value in FIRST_TASK.items():
             cell = self._number[Task, (0,), field]
             values[cell] = self.cells[cell].domain.index(value)
         return tuple(values)

@@ -253,6 +253,10 @@ def sigkill(m: Machine, t: Thread) -> None:
     m.step(t, "sigkill")
 
 
+# Families of what the kernel does to a task, but does not have to.
+NOT_BY_ITSELF = ("kernel", "late-clone-failure", "exec-failure")
+
+
 @operation("the kernel")
 def kernel(m: Machine, t: Thread, step: str = "") -> None:
     """One step of what the kernel does with the task by itself, or the step of that name.
@@ -264,12 +268,7 @@ def kernel(m: Machine, t: Thread, step: str = "") -> None:
             m.kernel(t)
     elif step not in BY_NAME:
         raise NotNow(f"there is no step {step!r}")
-    elif BY_NAME[step].family not in (
-        "kernel",
-        "vfork-abandon",
-        "late-clone-failure",
-        "exec-failure",
-    ):
+    elif not BY_NAME[step].fair and BY_NAME[step].family not in NOT_BY_ITSELF:
         raise NotNow(f"{step} is no step of the kernel's own")
     else:
         m.step(t, step)

@@ -25,9 +25,7 @@ from model.state import NULL, Ctl, Exit, Sort
 
 BY_NAME = {step.name: step for step in STEPS}
 # What the kernel does by itself when a task is let run.
-BY_ITSELF = tuple(
-    step for step in STEPS if step.fair and step.family in ("kernel", "vfork-abandon")
-)
+BY_ITSELF = tuple(step for step in STEPS if step.fair)
 LETTERS = "PCDEFGHIJKLMNO"
 KERNEL_ENTRY, KERNEL_CS = 0xFFFF_FFFF_8100_0000, 0x10
 

@@ -38,7 +38,7 @@ from model.state import (
     Task,
 )
 from model.state import Mapping as MappingRecord
-from model.world import PAGE_SIZE, Cond, Term
+from model.world import PAGE_SIZE, Cond, Term, copied_kind, copied_owner
 
 SH_STK_EN, WR_SHSTK_EN = 1, 2  # IA32_U_CET
 
@@ -281,8 +281,8 @@ class ConcreteWorld:
         for area in space.areas:
             is_own = any(r.start <= area.start < max(r.end, r.start + 1) for r in mine)
             table, heir = (own_kind, plain(owner)) if is_own else (other_kind, LEFT)
-            area.owner = heir if area.kind in table else NULL
-            area.kind = table.get(area.kind, area.kind)
+            area.owner = copied_owner(table, heir, area.kind)
+            area.kind = copied_kind(table, area.kind)
 
     def clear_mappings(self, mm: Mm) -> None:
         self._change()

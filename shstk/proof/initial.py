@@ -8,7 +8,7 @@ from typing import Any
 import z3
 
 from model.designs import Design
-from model.state import Ctl, Field, Group, Mapping, Record, Sort, Task, fields
+from model.state import FIRST_TASK, Field, Group, Mapping, Record, Sort, Task, fields
 from model.world import Cond
 from shstk.proof.batch import Batch, batch
 from shstk.proof.forking import Fork
@@ -25,11 +25,11 @@ def initial_batch(design: Design, pool: Sequence[Invariant]) -> Batch:
     problems = Problems(universe, design, pool)
     world = SymbolicWorld(universe, design, Fork(prune=False), problems.old)
     first = {s: z3.Const(f"first.{s.value}", universe.sorts[s]) for s in Sort}
-    start: dict[Field[Any], Any] = {
-        _field(Task, "ctl"): encode(universe, _field(Task, "ctl"), Ctl.USER),
-        _field(Task, "group"): first[Sort.GROUP],
-        _field(Task, "mm"): first[Sort.MM],
-    }
+    start: dict[Field[Any], Any] = {}
+    for field in fields(Task):
+        if field.name in FIRST_TASK:
+            value = FIRST_TASK[field.name]
+            start[field] = first[field.sort] if field.sort else encode(universe, field, value)
 
     def initially(record: type[Record], *index: Any) -> z3.BoolRef:
         same = []
@@ -59,7 +59,3 @@ def initial_batch(design: Design, pool: Sequence[Invariant]) -> Batch:
         universals += more
     premises += [f for _, f in instantiate(problems.grounder, universals, places)]
     return batch("initial state", premises, goals)
-
-
-def _field(record: type[Record], name: str) -> Field[Any]:
-    return next(f for f in fields(record) if f.name == name)

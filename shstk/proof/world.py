@@ -16,15 +16,11 @@ import z3
 
 from model.designs import Design
 from model.events import Event
-from model.kernel import FAMILIES
 from model.state import (
     LEFT,
-    NULL,
     RECORD_OF,
     Addr,
-    Ctl,
     Field,
-    Group,
     Kind,
     Mapping,
     Mm,
@@ -34,10 +30,11 @@ from model.state import (
     Task,
     fields,
 )
-from model.world import PAGE_SIZE, Cond, Term
+from model.world import Cond, KindTable, Term, copied_kind, copied_owner
+from shstk.identities import Identities
 from shstk.proof.forking import Decision, Fork, Stop, endings
 from shstk.proof.heap import Heap
-from shstk.proof.sorts import Universe, encode, enumeration, range_of
+from shstk.proof.sorts import Universe, encode, enumeration
 from shstk.proof.terms import SymbolicCond, Tree, Value, Word, as_bool
 
 
@@ -51,7 +48,7 @@ class Input:
     sort: Sort | None = None
 
 
-class SymbolicWorld:
+class SymbolicWorld(Identities):
     """One run of a text.  ``heap`` is the state now, ``old`` the state before the step."""
 
     def __init__(
@@ -185,15 +182,6 @@ class SymbolicWorld:
             value if isinstance(value, SymbolicCond) else SymbolicCond(as_bool(value), self.decide)
         )
 
-    def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
-        return self._exists(Sort.TASK, predicate)
-
-    def exists_addr(self, predicate: Callable[[Addr], Cond]) -> Cond:
-        return self._exists(Sort.ADDR, predicate)
-
-    def exists_mm(self, predicate: Callable[[Mm], Cond]) -> Cond:
-        return self._exists(Sort.MM, predicate)
-
     # -- choices -----------------------------------------------------------------
     def require(self, condition: Cond | bool) -> None:
         if not condition:
@@ -228,61 +216,23 @@ class SymbolicWorld:
     def number(self, name: str, samples: Sequence[int]) -> Term:
         return Word(self._input(name, z3.BitVecSort(64), tuple(samples), None), self.decide)
 
-    def may(self, family: str, name: str = "") -> Cond:
-        if family not in FAMILIES:
-            raise ValueError(f"unknown event family {family!r} in the text")
-        if family in self.switched_off:
-            return self.cond(z3.BoolVal(False))
-        return self.cond(self._input(name or family, z3.BoolSort(), (False, True), None))
+    def _flag(self, name: str) -> Cond:
+        return self.cond(self._input(name, z3.BoolSort(), (False, True), None))
+
+    def _never(self) -> Cond:
+        return self.cond(z3.BoolVal(False))
 
     def _any(self, sort: Sort, name: str) -> Any:
         term = self._input(name, self.universe.sorts[sort], (), sort)
         self.require(self.cond(self.universe.is_object(sort, term)))
         return self.handle(sort, term)
 
-    def any_addr(self, name: str) -> Addr:
-        return cast(Addr, self._any(Sort.ADDR, name))
-
-    # -- fresh objects -------------------------------------------------------------
-    def fresh_task(self, name: str) -> Task:
-        task = cast(Task, self._any(Sort.TASK, name))
-        self.require(task.ctl == Ctl.DEAD)
-        return task
-
-    def fresh_group(self) -> Group:
-        group = cast(Group, self._any(Sort.GROUP, "group"))
-        self.require(~self.exists_task(lambda t: t.group == group))
-        return group
-
-    def fresh_mm(self, name: str) -> Mm:
-        mm = cast(Mm, self._any(Sort.MM, name))
-        self.require(~self.exists_task(lambda t: t.mm == mm))
-        return mm
-
-    def fresh_addr(
-        self,
-        mm: Mm,
-        name: str,
-        size: Term | int = PAGE_SIZE,
-        shadow: bool = False,
-        low: Cond | bool = False,
-    ) -> Addr:
-        addr = self.any_addr(name)
-        self.require(mm.at(addr).kind == Kind.FREE)
-        return addr
-
-    def no_room(self, mm: Mm, size: Term | int, low: Cond | bool) -> Cond:
-        return self.may("alloc-failure", "ENOMEM")
+    def _fresh(self, sort: Sort, name: str, free: Callable[[Any], Cond]) -> Any:
+        found = self._any(sort, name)
+        self.require(free(found))
+        return found
 
     # -- bulk --------------------------------------------------------------------
-    def copy_fields(self, src: Record, dst: Record) -> None:
-        for f in fields(type(src)):
-            self.write(dst, f, self.read(src, f))
-
-    def reset(self, record: Record) -> None:
-        for f in fields(type(record)):
-            self.write(record, f, f.values[0])
-
     def copy_mappings(
         self,
         src: Mm,
@@ -292,31 +242,30 @@ class SymbolicWorld:
         own_kind: dict[Any, Any],
         other_kind: dict[Any, Any],
     ) -> None:
-        (source,), (target,), (heir,) = self.index(src), self.index(dst), self.index(owner)
+        (source,), (target,) = self.index(src), self.index(dst)
         self._address_space(target, "copy")
         then = self.heap.copy()
-        kinds = enumeration(Kind)[1]
-        left, null = self.universe.left, self.universe.null[Sort.TASK]
         owned = [self.index(a)[0] for a in own]
 
-        def mine(addr: Any) -> z3.BoolRef:
-            return z3.Or(*(addr == a for a in owned))
+        def copied(addr: Any, field: Field[Any], made: Callable[..., Any]) -> Any:
+            """``made`` of the kind that is mapped at an address of ``src``."""
+            old = then.read(cast(Any, Mapping.kind), (source, addr))
+
+            def by_kind(table: KindTable, heir: object) -> Any:
+                out = None
+                for kind, member in enumeration(Kind)[1].items():
+                    of = self._coded(field, made(table, heir, kind))
+                    out = of if out is None else z3.If(old == member, of, out)
+                return out
+
+            mine = z3.Or(*(addr == a for a in owned))
+            return z3.If(mine, by_kind(own_kind, owner), by_kind(other_kind, LEFT))
 
         def kind(_mm: Any, addr: Any) -> Any:
-            old = then.read(cast(Any, Mapping.kind), (source, addr))
-            return z3.If(mine(addr), _translated(old, own_kind), _translated(old, other_kind))
+            return copied(addr, cast(Any, Mapping.kind), lambda t, _heir, k: copied_kind(t, k))
 
         def heir_of(_mm: Any, addr: Any) -> Any:
-            old = then.read(cast(Any, Mapping.kind), (source, addr))
-
-            def named(table: dict[Any, Any]) -> z3.BoolRef:
-                return z3.Or(*(old == kinds[k] for k in table))
-
-            return z3.If(
-                mine(addr),
-                z3.If(named(own_kind), heir, null),
-                z3.If(named(other_kind), left, null),
-            )
+            return copied(addr, cast(Any, Mapping.owner), copied_owner)
 
         def here(mm: Any, _addr: Any) -> z3.BoolRef:
             return z3.BoolVal(True) if mm.eq(target) else mm == target
@@ -389,14 +338,6 @@ class SymbolicWorld:
         return [self._decided(d) for d in self.fork.decisions]
 
 
-def _translated(kind: Any, table: dict[Any, Any]) -> Any:
-    members = enumeration(Kind)[1]
-    out = kind
-    for old, new in table.items():
-        out = z3.If(kind == members[old], members[new], out)
-    return out
-
-
 def _copied(then: Heap, field: Field[Any], source: Any, _mm: Any, addr: Any) -> Any:
     return then.read(field, (source, addr))
 
@@ -410,6 +351,3 @@ class _Before:
     def read(self, record: Record, field: Field[Any]) -> object:
         term = self.world.old.read(field, self.world.index(record))
         return self.world._wrapped(field, term, self)
-
-
-__all__ = ["LEFT", "NULL", "Input", "SymbolicWorld", "range_of"]

@@ -433,15 +433,16 @@ def fresh_task_is_any(patch: Patch) -> None:
 
 @mutant(users)
 def any_addr_is_mapped(patch: Patch) -> None:
-    """User code never asks for an address at which nothing is mapped."""
-    chosen = SymbolicWorld.any_addr
+    """No address is chosen at which nothing is mapped."""
+    chosen = SymbolicWorld._any
 
-    def any_addr(self: Any, name: str) -> Any:
-        addr = chosen(self, name)
-        self.require(self.current.mm.at(addr).kind != Kind.FREE)
-        return addr
+    def mapped(self: Any, sort: Sort, name: str) -> Any:
+        found = chosen(self, sort, name)
+        if sort is Sort.ADDR:
+            self.require(self.current.mm.at(found).kind != Kind.FREE)
+        return found
 
-    patch.setattr(SymbolicWorld, "any_addr", any_addr)
+    patch.setattr(SymbolicWorld, "_any", mapped)
 
 
 @mutant(users)
