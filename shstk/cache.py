@@ -38,15 +38,27 @@ def digest(what: str, sources: Iterable[Path], design: Design) -> str:
     return out.hexdigest()
 
 
+def found(key: str, kind: str) -> object:
+    """What was kept under a key; None if nothing is there that can be read back exactly."""
+    try:
+        return _load(directory() / f"{key}.{kind}")
+    except Exception:  # noqa: BLE001 - a damaged entry is an absent one
+        return None
+
+
+def keep(key: str, kind: str, content: object) -> None:
+    """Keep something under a key; a cache that cannot be written is no error."""
+    _store(directory() / f"{key}.{kind}", content)
+
+
 def kept(key: str, kind: str, make: Callable[[], T], whole: Callable[[T], bool]) -> T:
     """What was kept under a key, or is made now, and kept if it is whole."""
-    path = directory() / f"{key}.{kind}"
-    try:
-        return cast(T, _load(path))
-    except Exception:  # noqa: BLE001 - a damaged entry is an absent one
-        made = make()
+    known = found(key, kind)
+    if known is not None:
+        return cast(T, known)
+    made = make()
     if whole(made):
-        _store(path, made)
+        keep(key, kind, made)
     return made
 
 
@@ -73,14 +85,13 @@ def tables(
     progress: Callable[[str], None] | None = None,
 ) -> Tables:
     """A design's tables, from the cache where they are there."""
-    path = directory() / f"{key(design, bound, switched_off)}.tables"
-    try:
-        forest, steps, reports, claims, reads = cast(tuple[Any, ...], _load(path))
+    name = key(design, bound, switched_off)
+    known = found(name, "tables")
+    if known is not None:
+        forest, steps, reports, claims, reads = cast(tuple[Any, ...], known)
         return Tables(design, Space(bound), forest, steps, reports, claims, reads)
-    except Exception:  # noqa: BLE001 - a damaged entry is an absent one
-        pass
     made = extract(design, bound, switched_off, progress)
-    _store(path, (made.forest, made.steps, made.reports, made.state_claims, made.reads))
+    keep(name, "tables", (made.forest, made.steps, made.reports, made.state_claims, made.reads))
     return made
 
 

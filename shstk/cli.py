@@ -11,6 +11,7 @@ from typing import NoReturn
 from shstk import commands
 from shstk import program_command as programs
 from shstk import run as scenario
+from shstk.arguments import add_bounds, add_environment, add_memory
 from shstk.errors import UserError
 from shstk.proof import prove_command
 
@@ -20,49 +21,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def _bounds(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "bound", "without any of these, several bounds that finish in seconds are used"
-    )
-    group.add_argument("--tasks", type=_number, metavar="N", help="how many tasks (1 to 8)")
-    group.add_argument("--mms", type=_number, metavar="M", help="how many mms (1 to 8)")
-    group.add_argument(
-        "--stacks", type=_number, metavar="K", help="how many addresses in each mm (1 to 8)"
-    )
-
-
-def _environment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--without",
-        action="append",
-        default=[],
-        metavar="EVENT",
-        help="switch an event family off (may be repeated; `shstk events` lists them)",
-    )
-    parser.add_argument(
-        "--pivot", action="store_true", help="also with user contexts moving between stacks"
-    )
-    parser.add_argument(
-        "--hostile", action="store_true", help="also with munmap, mremap, mseal of shadow stacks"
-    )
-
-
-def _memory(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help="bytes for the states of one exploration, with K, M or G (default: 40%% of what "
-        "is free, shared by the cores); there it stops and says how far it got",
-    )
 
 
 def parser() -> Parser:
@@ -87,11 +45,11 @@ def parser() -> Parser:
         "violated (with --expect: the verdicts are the expected ones); 1: otherwise.",
     )
     check.add_argument("designs", nargs="*", metavar="DESIGN", help="a name or a Python file")
-    _bounds(check)
+    add_bounds(check)
     check.add_argument(
         "--property", action="append", default=[], metavar="ID", help="only this property"
     )
-    _environment(check)
+    add_environment(check)
     check.add_argument(
         "--bounded",
         action="store_true",
@@ -106,7 +64,7 @@ def parser() -> Parser:
     check.add_argument(
         "--out", metavar="DIR", help="write the trace of every violated property there, as ITF"
     )
-    _memory(check)
+    add_memory(check)
 
     trace = sub.add_parser(
         "trace",
@@ -118,9 +76,9 @@ def parser() -> Parser:
     trace.add_argument("property", metavar="PROPERTY")
     trace.add_argument("--at", metavar="STEP", help="violated in this step (as `check` lists them)")
     trace.add_argument("--format", choices=("text", "itf", "mermaid"), default="text")
-    _bounds(trace)
-    _environment(trace)
-    _memory(trace)
+    add_bounds(trace)
+    add_environment(trace)
+    add_memory(trace)
 
     explore = sub.add_parser(
         "explore",
@@ -128,8 +86,8 @@ def parser() -> Parser:
         description="Explore all variables (or a slice) and count states and transitions.",
     )
     explore.add_argument("design", metavar="DESIGN")
-    _bounds(explore)
-    _environment(explore)
+    add_bounds(explore)
+    add_environment(explore)
     explore.add_argument(
         "--slice",
         action="store_true",
@@ -140,7 +98,7 @@ def parser() -> Parser:
         "--graph", metavar="FILE", help="write the reachable graph (.graphml or .dot)"
     )
     explore.add_argument("--format", choices=("text", "json"), default="text")
-    _memory(explore)
+    add_memory(explore)
 
     export = sub.add_parser(
         "export",
@@ -149,8 +107,8 @@ def parser() -> Parser:
     )
     export.add_argument("design", metavar="DESIGN")
     export.add_argument("--to", choices=("promela",), required=True)
-    _bounds(export)
-    _environment(export)
+    add_bounds(export)
+    add_environment(export)
     export.add_argument("--slice", action="store_true", help="leave out the details")
 
     scenario.add_parser(sub)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import os
-import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from counterexamples import itf
@@ -19,6 +16,7 @@ from model.kernel import FAMILIES
 from model.reference.machine import NotNow
 from properties import PROPERTIES
 from properties.cpu import MACHINE_PROPERTIES
+from shstk import arguments as given
 from shstk import plan, report
 from shstk.build import Request, program
 from shstk.cache import tables as cached_tables
@@ -26,8 +24,7 @@ from shstk.engine import Engine, Progress, Result
 from shstk.errors import UserError
 from shstk.graph import reachable, write_dot, write_graphml
 from shstk.lasso import liveness_verdicts
-from shstk.loader import DesignError, load_design
-from shstk.plan import Question
+from shstk.plan import Question, families_in
 from shstk.pool import Meter, run
 from shstk.program_command import run as run_programs
 from shstk.program_verdicts import attach, overall, program_verdicts
@@ -38,62 +35,13 @@ from shstk.proof.prove_command import run as run_prove
 from shstk.reference import replay_on_reference
 from shstk.replay import replay
 from shstk.run import run as run_scenario
-from shstk.search import Answer, TextFailure, answer, text_failure
+from shstk.search import TextFailure, answer_to, text_failure, text_failures
 from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound, Space
 from shstk.verdicts import UNKNOWN, VIOLATED, Report, combine, preference
 
 EVERY_PROPERTY = (*PROPERTIES, *MACHINE_PROPERTIES)
 DEFAULT_EXPLORE = Bound(2, 2, 1)
-
-
-# -- arguments ---------------------------------------------------------------------
-
-
-def _design(name: str) -> Design:
-    try:
-        return load_design(name)
-    except DesignError as error:
-        raise UserError(str(error)) from None
-
-
-def _known(name: str, names: Iterable[str], what: str, where: str) -> str:
-    names = list(names)
-    if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"there is no {what} {name!r}{hint} (`shstk {where}` lists them)")
-    return name
-
-
-def _without(arguments: argparse.Namespace) -> frozenset[str]:
-    names = [n.strip() for given in arguments.without for n in given.split(",")]
-    for name in names:
-        _known(name, FAMILIES, "event family", "events")
-        if name == "kernel":
-            raise UserError("the family 'kernel' is the kernel itself and cannot be switched off")
-    return frozenset(names)
-
-
-def _bound(arguments: argparse.Namespace, default: Bound | None = None) -> Bound | None:
-    given = (arguments.tasks, arguments.mms, arguments.stacks)
-    if given == (None, None, None):
-        return default
-    tasks, mms, stacks = (v if v is not None else 2 for v in given)
-    try:
-        return Bound(tasks, mms, stacks)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
-def _memory(arguments: argparse.Namespace) -> int:
-    if arguments.memory is None:
-        pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return int(pages * 0.4 / max(1, len(os.sched_getaffinity(0))))
-    match = re.fullmatch(r"(\d{1,15})([KMG]?)", arguments.memory)
-    if not match or int(match[1]) == 0:
-        raise UserError(f"--memory {arguments.memory!r}: a number of bytes, or one with K, M or G")
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
 
 
 # -- listings ------------------------------------------------------------------------
@@ -144,14 +92,10 @@ def events(arguments: argparse.Namespace) -> int:
 # -- check ---------------------------------------------------------------------------
 
 
-def _answer(argument: tuple[Question, Design], tell: Callable[[str], None]) -> Answer:
-    return answer(argument[0], argument[1], tell)
-
-
 def _reports(
     arguments: argparse.Namespace, chosen: list[Design], wanted: frozenset[str]
 ) -> tuple[list[Report], bool]:
-    bound, without = _bound(arguments), _without(arguments)
+    bound, without = given.bound(arguments), given.without(arguments)
     questions = [
         (question, design)
         for design in chosen
@@ -162,7 +106,7 @@ def _reports(
             arguments.hostile,
             without,
             wanted,
-            _memory(arguments),
+            given.memory(arguments),
         )
     ]
     meter = Meter()
@@ -185,31 +129,31 @@ def _explored(
     order: list[int],
     meter: Meter,
 ) -> tuple[list[Report], bool]:
-    done, interrupted = run(_answer, [questions[n] for n in order], meter)
+    done, interrupted = run(answer_to, [questions[n] for n in order], meter)
     by_question = {a.question: a for a in done}
     answers = [by_question[q] for q, _ in questions if q in by_question]
     reports = combine(answers, wanted)
     interrupted = interrupted or any(a.interrupted for a in answers)
     if not interrupted:
-        without = _without(arguments)
+        without = given.without(arguments)
         interrupted = liveness_verdicts(reports, chosen, without, wanted, meter)
     if not interrupted:
         interrupted = attach(reports, chosen, wanted, meter)
     if not interrupted and not getattr(arguments, "bounded", True):
-        interrupted = prove_reports(reports, chosen, _without(arguments), meter)
+        interrupted = prove_reports(reports, chosen, given.without(arguments), meter)
     return reports, interrupted
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Explore designs and say which properties hold."""
-    chosen = [_design(name) for name in dict.fromkeys(arguments.designs)]
+    chosen = [given.design(name) for name in dict.fromkeys(arguments.designs)]
     chosen = chosen or list(DESIGNS.values())
     names = [d.name for d in chosen]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two designs are called {name!r}; give one of them another name")
     wanted = frozenset(
-        _known(name, EVERY_PROPERTY, "property", "properties") for name in arguments.property
+        given.known(name, EVERY_PROPERTY, "property", "properties") for name in arguments.property
     )
     expected = _expected(arguments.expect)
     out = _directory(arguments.out)
@@ -311,8 +255,8 @@ def _write(reports: list[Report], out: Path | None) -> dict[int, str]:
 
 def trace(arguments: argparse.Namespace) -> int:
     """Print a shortest counterexample."""
-    design = _design(arguments.design)
-    prop = _known(arguments.property, EVERY_PROPERTY, "property", "properties")
+    design = given.design(arguments.design)
+    prop = given.known(arguments.property, EVERY_PROPERTY, "property", "properties")
     if prop in MACHINE_PROPERTIES:
         return _scenario(design, prop, arguments.format)
     reports, interrupted = _reports(arguments, [design], frozenset({prop}))
@@ -360,9 +304,9 @@ def _show(found: Trace, design: Design, form: str) -> None:
 
 
 def _request(arguments: argparse.Namespace) -> tuple[Request, frozenset[str]]:
-    environment = "ordinary" + "+pivot" * arguments.pivot + "+hostile" * arguments.hostile
-    without = _without(arguments)
-    families = Question("", environment, DEFAULT_EXPLORE, without).families
+    environment = given.environment(arguments)
+    without = given.without(arguments)
+    families = families_in(environment, without)
     slice_ = Slice(frozenset(MERGES)) if arguments.slice else WHOLE
     # No claims: a slice can hide what they read, and counting needs none.
     return Request(families, 0, slice_), without
@@ -370,8 +314,8 @@ def _request(arguments: argparse.Namespace) -> tuple[Request, frozenset[str]]:
 
 def explore(arguments: argparse.Namespace) -> int:
     """Count the reachable states."""
-    design = _design(arguments.design)
-    bound = _bound(arguments, DEFAULT_EXPLORE)
+    design = given.design(arguments.design)
+    bound = given.bound(arguments, DEFAULT_EXPLORE)
     assert bound is not None
     if arguments.graph and not arguments.graph.endswith((".graphml", ".dot")):
         raise UserError(f"--graph {arguments.graph}: the name ends in .graphml or .dot")
@@ -384,7 +328,7 @@ def explore(arguments: argparse.Namespace) -> int:
         meter.show(f"{design.name}: {p.states:,} states, depth {p.depth}")
 
     result = engine.explore(
-        symmetry=not arguments.no_symmetry, max_bytes=_memory(arguments), progress=progress
+        symmetry=not arguments.no_symmetry, max_bytes=given.memory(arguments), progress=progress
     )
     meter.clear()
     row = {
@@ -420,8 +364,8 @@ def _graph(engine: Engine, result: Result, space: Space, slice_: Slice, path: Pa
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the model for another checker."""
-    design = _design(arguments.design)
-    bound = _bound(arguments, Bound(2, 1, 1))
+    design = given.design(arguments.design)
+    bound = given.bound(arguments, Bound(2, 1, 1))
     assert bound is not None
     request, without = _request(arguments)
     tables = cached_tables(design, bound, without, Meter().show)
@@ -440,7 +384,7 @@ def replay_file(arguments: argparse.Namespace) -> int:
     if arguments.design is None and found.design not in DESIGNS:
         # A trace is data: it does not choose a file to be executed.
         raise UserError(f"the trace is of {found.design!r}: say --design FILE.py where that is")
-    design = _design(arguments.design or found.design)
+    design = given.design(arguments.design or found.design)
     try:
         space = Space(Bound(*found.bound))
     except ValueError as error:
@@ -459,10 +403,11 @@ def replay_file(arguments: argparse.Namespace) -> int:
 def _on_reference(found: Trace, design: Design) -> int:
     """Execute a trace on the reference machine and show what comes of it."""
     try:
-        result = replay_on_reference(found, design)
-    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise UserError(str(text_failure(error, design))) from None
-    except (NotNow, RecursionError) as error:
+        with text_failures(design):
+            result = replay_on_reference(found, design)
+    except TextFailure as failure:
+        raise UserError(str(failure)) from None
+    except NotNow as error:
         raise UserError(str(text_failure(error, design))) from None
     if not result:
         reason = " ".join(result.reason.split())

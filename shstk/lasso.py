@@ -13,9 +13,9 @@ from model.designs import Design
 from properties import PROPERTIES
 from shstk.cache import tables as cached_tables
 from shstk.liveness import LivenessResult, check
-from shstk.plan import Question
+from shstk.plan import families_in
 from shstk.pool import Meter, run
-from shstk.search import on_reference, text_failure
+from shstk.search import on_reference, text_failures
 from shstk.space import Bound
 from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict, is_liveness
 
@@ -31,16 +31,14 @@ class _Job:
 
 
 def _work(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult], float]:
-    try:
+    with text_failures(job.design):
         return _check(job, tell)
-    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
-        raise text_failure(error, job.design) from None
 
 
 def _check(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult], float]:
     start = time.perf_counter()
     tables = cached_tables(job.design, BOUND, job.without, tell)
-    families = Question(job.design.name, job.environment, BOUND, job.without).families
+    families = families_in(job.environment, job.without)
     results = check(
         tables,
         families,

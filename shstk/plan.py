@@ -20,6 +20,12 @@ DETAIL_BOUNDS = (Bound(2, 2, 1), Bound(2, 1, 2))
 BESIDE_BOUNDS = (Bound(2, 2, 1), Bound(2, 1, 2))  # for the environments beside the ordinary one
 
 
+def families_in(environment: str, without: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The event families of an environment, for example ``ordinary+pivot``."""
+    wanted = {Environment(name) for name in environment.split("+")}
+    return frozenset(f.name for f in FAMILIES.values() if f.environment in wanted) - without
+
+
 @dataclass(frozen=True)
 class Question:
     """One exploration: a design's claims, at a bound, in an environment."""
@@ -36,10 +42,7 @@ class Question:
     @property
     def families(self) -> frozenset[str]:
         """The event families that are on."""
-        wanted = {Environment(name) for name in self.environment.split("+")}
-        return (
-            frozenset(f.name for f in FAMILIES.values() if f.environment in wanted) - self.without
-        )
+        return families_in(self.environment, self.without)
 
     @property
     def switched_off(self) -> frozenset[str]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from model.designs import DESIGNS, Design
 from properties.cpu import MACHINE_PROPERTIES
+from shstk.arguments import design
 from shstk.errors import UserError
-from shstk.loader import DesignError, load_design
 from shstk.pool import Meter
 from shstk.program_verdicts import program_verdicts
 from shstk.programs import ProgramVerdict, scenario_text, table
@@ -49,11 +49,7 @@ def add_parser(sub: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try programs and say which properties they violate."""
-    try:
-        designs = [load_design(name) for name in dict.fromkeys(arguments.designs)]
-    except DesignError as error:
-        raise UserError(str(error)) from None
-    designs = designs or list(DESIGNS.values())
+    designs = [design(name) for name in dict.fromkeys(arguments.designs)] or list(DESIGNS.values())
     wanted = frozenset(_known(name) for name in arguments.property)
     if arguments.depth is not None and not 1 <= arguments.depth <= DEPTH_MAX:
         raise UserError(f"--depth {arguments.depth}: a program has 1 to {DEPTH_MAX} operations")
@@ -61,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         found, interrupted = program_verdicts(designs, wanted, arguments.depth, Meter())
     except TextFailure as failure:
         raise UserError(str(failure)) from None
-    for design in designs:
-        _tell(design, found[design.name], arguments)
+    for each in designs:
+        _tell(each, found[each.name], arguments)
     if interrupted:
         print("shstk: interrupted; not all programs were tried", file=sys.stderr)
         return 130

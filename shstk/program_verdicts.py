@@ -10,7 +10,7 @@ from properties.cpu import MACHINE_PROPERTIES
 from shstk.cache import ROOT, digest, kept
 from shstk.pool import Meter, run
 from shstk.programs import ProgramVerdict, check_programs
-from shstk.search import text_failure
+from shstk.search import text_failures
 from shstk.verdicts import HOLDS, UNKNOWN, VIOLATED, Report
 
 # What a verdict depends on besides the design: the model, the claims, and the search.
@@ -34,12 +34,8 @@ def _work(job: _Job, tell: Callable[[str], None]) -> tuple[str, list[ProgramVerd
     def make() -> list[ProgramVerdict]:
         return check_programs(job.design, frozenset({job.property}), job.depth, tell)
 
-    try:
+    with text_failures(job.design):
         found = kept(key, "programs", make, lambda v: all(x.status != UNKNOWN for x in v))
-    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
-        raise text_failure(error, job.design) from None
-    except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
-        raise text_failure(error, job.design) from None
     return job.design.name, found
 
 

@@ -19,7 +19,7 @@ from counterexamples.scenario import Scenario, ScenarioError, read
 from model.designs import DESIGNS, Design
 from shstk.errors import UserError
 from shstk.loader import DesignError, load_design
-from shstk.search import text_failure
+from shstk.search import TEXT_ERRORS, text_failure
 
 INDENT = " " * 7
 
@@ -50,9 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (ScenarioError, DesignError) as error:
         sys.stdout.flush()  # what was told so far comes first
         raise UserError(str(error)) from None
-    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
-        raise _of_the_design(error, designs) from None
-    except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
+    except TEXT_ERRORS as error:
         raise _of_the_design(error, designs) from None
     sys.stdout.flush()
     for design, verdict in missed:

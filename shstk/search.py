@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from shstk.plan import Question, slices
 from shstk.reference import replay_on_reference
 from shstk.replay import Successor, replay, violation
 from shstk.slices import Slice
+from shstk.space import Space
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,22 @@ def text_failure(error: Exception, design: Design) -> TextFailure:
     return TextFailure(f"design {design.name}: {where}{type(error).__name__}: {said}")
 
 
+# What the text of a design can raise, and what our own engines do when it misleads them.
+TEXT_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(MemoryError, RuntimeError, TypeError, ValueError),
+)
+
+
+@contextmanager
+def text_failures(design: Design) -> Iterator[None]:
+    """Whatever the text of a design raises in here is a TextFailure."""
+    try:
+        yield
+    except TEXT_ERRORS as error:
+        raise text_failure(error, design) from None
+
+
 class InternalError(RuntimeError):
     """Two of our own engines disagree, or the text reached an impossible value."""
 
@@ -91,14 +109,13 @@ def answer(
     A violation that no run of the text has is the slice's own: its claims are explored
     again with more variables, in the end with all.
     """
-    try:
+    with text_failures(design):
         return _answer(question, design, progress)
-    except (InternalError, MemoryError, RecursionError, ArithmeticError, LookupError) as error:
-        raise text_failure(error, design) from None
-    except (AttributeError, AssertionError, NotImplementedError) as error:
-        raise text_failure(error, design) from None
-    except (TypeError, ValueError) as error:
-        raise text_failure(error, design) from None
+
+
+def answer_to(argument: tuple[Question, Design], tell: Callable[[str], None]) -> Answer:
+    """The same as a task for ``shstk.pool``."""
+    return answer(argument[0], argument[1], tell)
 
 
 def _answer(question: Question, design: Design, progress: Callable[[str], None] | None) -> Answer:
@@ -233,11 +250,16 @@ def _runs(
         seen.add((bit, step))
         found |= 1 << bit
         trace = violation(tables.space, design, CLAIMS[bit].name, run, question.environment)
-        verdict = replay(trace, design, tables.space)
-        if not verdict:
-            raise InternalError(f"{CLAIMS[bit].name}: the trace does not replay: {verdict.reason}")
+        replays(trace, design, tables.space)
         sites.append(Site(bit, step, on_reference(trace, design)))
     return sites, failed & ~found
+
+
+def replays(trace: Trace, design: Design, space: Space) -> None:
+    """Execute a trace again, step by step, by the text itself; InternalError if it does not go."""
+    verdict = replay(trace, design, space)
+    if not verdict:
+        raise InternalError(f"{trace.claim}: the trace does not replay: {verdict.reason}")
 
 
 def on_reference(trace: Trace, design: Design) -> Trace:
@@ -280,4 +302,4 @@ def _coverage(slice_: Slice, mask: int, result: Result) -> Coverage:
     )
 
 
-__all__ = ["Answer", "Coverage", "InternalError", "Site", "TrapError", "answer"]
+__all__ = ["Answer", "Coverage", "InternalError", "Site", "TrapError", "answer", "answer_to"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shstk.programs import ProgramVerdict
 
 VIOLATED, HOLDS, UNKNOWN, NOT_APPLICABLE = "violated", "holds", "unknown", "not-applicable"
-PROVED = "proved"
+PROVED, NOT_INDUCTIVE = "proved", "not-inductive"
 
 
 @dataclass

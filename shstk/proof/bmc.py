@@ -27,7 +27,7 @@ from shstk.proof.limits import Limit, check_limits, limited
 from shstk.proof.models import Asked, Ground, Unknown, Way, ground, step_ways, usual
 from shstk.reference import SLOT
 from shstk.replay import Successor, step_outcomes, violation
-from shstk.search import InternalError, on_reference
+from shstk.search import InternalError, on_reference, replays
 from shstk.space import Bound
 
 DEFAULT_BOUND = Bound(2, 2, 2)
@@ -292,6 +292,7 @@ class Finder:
             steps.append(taken.traced(self.ground.space))
             before = taken.after
         trace = violation(self.ground.space, self.design, self.claim, steps, environment)
+        replays(trace, self.design, self.ground.space)
         try:
             return on_reference(trace, self.design)
         except InternalError as error:

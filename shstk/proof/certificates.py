@@ -15,8 +15,8 @@ from pathlib import Path
 
 from shstk.errors import UserError
 from shstk.proof.batch import Batch
+from shstk.proof.engines import NO_CVC5, SETTINGS, cvc5_run
 from shstk.proof.smtlib import file_name
-from shstk.proof.solvers import NO_CVC5, SETTINGS, cvc5_run
 
 # Writing down the rewriting of words may take a thousand times as long as the rewriting.
 RLIMIT = 100_000

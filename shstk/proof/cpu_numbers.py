@@ -167,7 +167,7 @@ class NumberUser:
 
 
 class NumberMoment:
-    """``properties.memory.Moment`` on numbers."""
+    """``properties.memory.vocabulary.Moment`` on numbers."""
 
     def __init__(self, registers: Registers, memory: NumberMemory) -> None:
         self.registers = registers.copy()
@@ -243,7 +243,7 @@ class NumberBench:
 
 
 class NumberStep:
-    """``properties.memory.Step`` on numbers: the move, executed."""
+    """``properties.memory.vocabulary.Step`` on numbers: the move, executed."""
 
     def __init__(self, move: Move, design: Design, numbers: Numbers) -> None:
         bench: Any = NumberBench(design, numbers)  # words are ints, and a text takes any

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from model.designs import Design
 from properties.memory import conjuncts_proved
-from shstk.cache import ROOT, digest, kept
+from shstk.cache import ROOT, digest, found, keep
 from shstk.pool import Meter
 from shstk.proof import proof_cache
 from shstk.proof.cpu_counterexamples import confirm, counterexample
 from shstk.proof.cpu_theorems import Theorem, batches, cpu_theorems
-from shstk.proof.proof_cache import Planned
 from shstk.proof.proofs import Interrupted
 from shstk.proof.solvers import identity, solve
+from shstk.verdicts import PROVED, UNKNOWN
 
-PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
-PARTS = ("model", "model/cpu", "model/kernel", "model/designs", "properties", "shstk/proof")
+REFUTED = "refuted"  # with numbers that do it
+# What a theorem's obligations are made from, besides the design: folders, with all in them.
+PARTS = ("model", "properties", "shstk/proof")
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ def prove_cpu(
 
     Raises ``Interrupted`` on Ctrl-C, and what the design's text raises.
     """
-    sources = [p for part in PARTS for p in (ROOT / part).glob("*.py")]
+    sources = [p for part in PARTS for p in (ROOT / part).rglob("*.py")]
     key = digest(f"cpu {design.name} {identity('z3')}", sources, design)
-    known = kept(key, "cpu", lambda: None, lambda _none: False)
-    if isinstance(known, CpuProof) and all(_answered(key, s, known) for s in solvers):
+    known = found(key, "cpu")
+    if isinstance(known, CpuProof) and all(
+        proof_cache.answered(key, identity(s), known.open) for s in solvers
+    ):
         return known
     if meter:
         meter.show(f"{design.name}: reading instructions")
@@ -82,22 +85,9 @@ def prove_cpu(
     count = sum(len(b.goals) for b in every)
     out = CpuProof(design.name, proofs, count, whole, part, not_unsat)
     if all(t.status != UNKNOWN for t in proofs):
-        plan = [
-            Planned(b.name, g.name, proof_cache.script_digest(b.script(g)))
-            for b in every
-            for g in b.goals
-        ]
-        proof_cache.plan_store(key, plan)
-        kept(key, "cpu", lambda: out, lambda _proof: True)
+        proof_cache.plan_store(key, proof_cache.plan_of(every))
+        keep(key, "cpu", out)
     return out
-
-
-def _answered(key: str, solver: str, known: CpuProof) -> bool:
-    """Every obligation is answered with unsat, but for those that were open."""
-    answers = proof_cache.verdicts(key, identity(solver))
-    return bool(answers) and all(
-        v.status == "unsat" or (p.batch, p.goal) in known.open for p, v in answers or []
-    )
 
 
 def _proof(theorem: Theorem, design: Design, said: dict[tuple[str, str], set[str]]) -> TheoremProof:

@@ -32,7 +32,7 @@ def _cond(term: Any) -> SymbolicCond:
 
 
 class SymbolicMoment:
-    """``properties.memory.Moment`` over terms."""
+    """``properties.memory.vocabulary.Moment`` over terms."""
 
     def __init__(self, at: Instant) -> None:
         self.at = at
@@ -70,7 +70,7 @@ class SymbolicMoment:
 
 @dataclass
 class SymbolicStep:
-    """``properties.memory.Step`` over terms: one path of a move.
+    """``properties.memory.vocabulary.Step`` over terms: one path of a move.
 
     ``gaps`` are the design's guard gaps, None for a statement that must not ask for them;
     ``shstk`` is the design's feature bit, None for a move without kernel text, of which nobody

@@ -109,7 +109,7 @@ def _goals(
 
 @cache
 def _step(path: Path, gaps: str | None, shstk: int | None) -> Any:
-    """As ``properties.memory.Step``, whose words the type checker takes for ints."""
+    """As ``properties.memory.vocabulary.Step``, whose words the type checker takes for ints."""
     return SymbolicStep(path, gaps, shstk)
 
 

@@ -45,8 +45,7 @@ class Decision:
 class Fork:
     """One run along ``prefix``; beyond it, decisions are made as they come.
 
-    ``assumed`` are conditions that are not decided but given (a ``Stop`` is the way to
-    leave a run that is impossible).
+    ``prune``: a decision with only one possible outcome, as far as a solver knows, is forced.
     """
 
     prefix: Sequence[Decision] = ()

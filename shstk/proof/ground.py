@@ -54,11 +54,10 @@ class Instance:
 
 
 class Grounder:
-    """Makes ground formulas of conditions; ``witness`` names the constants of existentials."""
+    """Makes ground formulas of conditions, and keeps those that paths share."""
 
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
-        self.records = {tuple(NAMES[s] for s in index): index for index in INDEX.values()}
         self._count = itertools.count()
         self._places: dict[int, tuple[Any, tuple[Place, ...]]] = {}
         self._instances: dict[tuple[Any, ...], Instance] = {}
@@ -191,13 +190,9 @@ class Grounder:
             assert c.body is not None
             return self._plain(c.body(*(next(inner) for _ in c.sorts)), inner)
         parts = [self._plain(p, inner) for p in c.parts]
-        return (
-            z3.Not(parts[0])
-            if c.op == "not"
-            else z3.And(*parts)
-            if c.op == "and"
-            else z3.Or(*parts)
-        )
+        if c.op == "not":
+            return z3.Not(parts[0])
+        return z3.And(*parts) if c.op == "and" else z3.Or(*parts)
 
     # -- where formulas look ------------------------------------------------------------
     def places(self, term: Any) -> tuple[Place, ...]:
@@ -221,10 +216,6 @@ class Grounder:
         out = tuple(found.values())
         self._places[term.get_id()] = (term, out)
         return out
-
-    def index_of(self, place: Place) -> tuple[Sort, ...]:
-        """The sorts of an index."""
-        return self.records[tuple(str(t.sort()) for t in place)]
 
 
 class Terms:

@@ -22,7 +22,6 @@ class Heap:
     def __init__(self, base: dict[Field[Any], Any]) -> None:
         self._read: dict[Field[Any], Read] = {f: _applied(g) for f, g in base.items()}
         self.touched: set[Field[Any]] = set()
-        self.reads: set[Field[Any]] | None = None  # collects, where somebody wants to know
 
     def copy(self) -> Heap:
         """This state, as it is now."""
@@ -32,8 +31,6 @@ class Heap:
 
     def read(self, field: Field[Any], index: tuple[Any, ...]) -> Any:
         """What the variable of the object at ``index`` holds."""
-        if self.reads is not None:
-            self.reads.add(field)
         return self._read[field](*index)
 
     def write(self, field: Field[Any], index: tuple[Any, ...], value: Any) -> None:

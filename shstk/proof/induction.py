@@ -65,7 +65,6 @@ class _Hand:
 
     process: Any
     line: Connection
-    paths: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -225,6 +224,3 @@ def _serve(
                 line.send(error)
     except (EOFError, OSError, KeyboardInterrupt):
         pass
-
-
-__all__ = ["Dropped", "Induction", "Invariant", "Prover", "enabled_steps", "induction"]

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from counterexamples.trace import Trace
 from model.designs import Design
 from properties import PROPERTIES
 from shstk.cache import ROOT, digest, kept
-from shstk.plan import Question, in_environment
+from shstk.plan import in_environment
 from shstk.pool import Meter, run
 from shstk.proof.proofs import (
-    NOT_INDUCTIVE,
-    PROVED,
-    UNKNOWN,
     ClaimProof,
     DesignProof,
     Interrupted,
     PropertyProof,
     prove,
 )
-from shstk.search import Answer, InternalError, answer
+from shstk.search import InternalError, answer_to
 from shstk.space import Bound
-from shstk.verdicts import HOLDS, NOT_APPLICABLE, VIOLATED, Report, Verdict, combine
+from shstk.verdicts import (
+    HOLDS,
+    NOT_APPLICABLE,
+    PROVED,
+    UNKNOWN,
+    VIOLATED,
+    Report,
+    Verdict,
+    combine,
+)
 
 # What an exploration's answer depends on.
 EXPLORED = (
@@ -172,7 +178,7 @@ def _explored(
     )
 
     def make() -> list[Explored] | None:
-        answers, interrupted = run(_answer, [(q, design) for q in questions], meter)
+        answers, interrupted = run(answer_to, [(q, design) for q in questions], meter)
         if interrupted or any(a.interrupted for a in answers):
             return None
         return [explored(v) for r in combine(answers, properties) for v in r.verdicts]
@@ -181,22 +187,3 @@ def _explored(
         return verdicts is not None and all(v.status != UNKNOWN for v in verdicts)
 
     return kept(digest(what, sources, design), "explored", make, whole)
-
-
-def _answer(argument: tuple[Question, Design], tell: Callable[[str], None]) -> Answer:
-    return answer(argument[0], argument[1], tell)
-
-
-__all__ = [
-    "BOUNDED",
-    "NOT_INDUCTIVE",
-    "PROVED",
-    "UNKNOWN",
-    "Interrupted",
-    "Judged",
-    "Judgement",
-    "contradiction",
-    "judge",
-    "promote",
-    "prove_reports",
-]

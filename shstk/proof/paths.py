@@ -15,7 +15,7 @@ from model.kernel import Step
 from model.state import Sort
 from properties import EventConjunct
 from shstk.build import CLAIMS, Part
-from shstk.proof.forking import Ending, Fork, endings
+from shstk.proof.forking import Fork, endings
 from shstk.proof.heap import Heap
 from shstk.proof.sorts import Universe, functions
 from shstk.proof.terms import SymbolicCond
@@ -99,12 +99,8 @@ def step_paths(
     for ending in endings(text):
         k, claims = seen.pop()
         status = ending.stop.status if ending.stop else "done"
-        out.append(Path(step, len(out), _condition(ending), status, k, claims))
+        out.append(Path(step, len(out), ending.fork.condition, status, k, claims))
     return out
-
-
-def _condition(ending: Ending[SymbolicWorld]) -> z3.BoolRef:
-    return ending.fork.condition
 
 
 def _watching(claims: list[EventClaim]) -> Callable[[SymbolicWorld, Event], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import z3
@@ -34,7 +34,6 @@ class Problem:
     path: Path
     premises: list[tuple[str, Any]]
     claims: list[Claimed]
-    trivial: list[str] = field(default_factory=list)  # invariants no variable of which changes
 
 
 class Problems:
@@ -95,7 +94,7 @@ class Problems:
             look(self.grounder.places(body))
         problem = Problem(path, premises, [])
         written = _written(changes)
-        for claimed, where, more in self._claims(path, changes, problem.trivial):
+        for claimed, where, more in self._claims(path, changes):
             problem.claims.append(claimed)
             look(where)
             look(p for place in where for p in _moved(place, written))
@@ -115,26 +114,23 @@ class Problems:
         return out
 
     def _claims(
-        self, path: Path, changes: list[tuple[Any, Any]], trivial: list[str]
+        self, path: Path, changes: list[tuple[Any, Any]]
     ) -> Iterable[tuple[Claimed, tuple[Place, ...], list[Universal]]]:
-        none: list[Universal] = []
         for invariant, before in self.claims:
             if before is None:
                 yield self._about(invariant, path.world.heap)
                 continue
             term, where = before
             now = z3.substitute_funs(term, *changes) if changes else term
-            if now.eq(term):
-                trivial.append(invariant.name)
-                continue
-            yield Claimed(invariant.name, "invariant", z3.Not(now)), where, none
+            if not now.eq(term):  # otherwise no variable that it speaks about changes
+                yield Claimed(invariant.name, "invariant", z3.Not(now)), where, []
         for number, event in enumerate(path.events):
             made = self.grounder.refuted(event.name, event.holds)
             claimed = Claimed(f"{event.name} {number}", "event", made.formula)
             yield claimed, made.places, made.universals
         for number, (what, real_) in enumerate(path.needs):
             claimed = Claimed(f"{what} exists {number}", "need", z3.Not(real_))
-            yield claimed, self.grounder.places(real_), none
+            yield claimed, self.grounder.places(real_), []
 
     def _about(
         self, invariant: Invariant, heap: Heap

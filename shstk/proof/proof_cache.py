@@ -13,11 +13,12 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from shstk.cache import directory
+from shstk.proof.batch import Batch
 
 VERSION = 1
 TOO_BIG = 4 << 20  # bytes after which a file of answers starts over
@@ -164,6 +165,19 @@ def verdicts(plan_key: str, identity: str) -> list[tuple[Planned, Verdict]] | No
     if not all(k in known for k in keys):
         return None
     return [(p, known[k]) for p, k in zip(plan, keys, strict=True)]
+
+
+def plan_of(batches: Iterable[Batch]) -> list[Planned]:
+    """Everything that these batches ask."""
+    return [Planned(b.name, g.name, script_digest(b.script(g))) for b in batches for g in b.goals]
+
+
+def answered(plan_key: str, identity: str, open_: Collection[tuple[str, str]] = ()) -> bool:
+    """Everything that a plan asks is answered with unsat, but for ``open_``: batch and goal."""
+    answers = verdicts(plan_key, identity)
+    return bool(answers) and all(
+        v.status == "unsat" or (p.batch, p.goal) in open_ for p, v in answers or []
+    )
 
 
 def _plan(key: str) -> Path:

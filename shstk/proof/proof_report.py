@@ -12,9 +12,9 @@ from properties import PROPERTIES
 from properties.lemmas import LEMMAS
 from shstk.proof.cpu_proofs import CpuProof, TheoremProof
 from shstk.proof.judge import BOUNDED, Judged, Judgement
-from shstk.proof.proofs import NOT_INDUCTIVE, PROVED, ClaimProof, DesignProof
+from shstk.proof.proofs import ClaimProof, DesignProof
 from shstk.proof.solvers import identity
-from shstk.verdicts import VIOLATED
+from shstk.verdicts import NOT_INDUCTIVE, PROVED, VIOLATED
 
 WIDTH = 100
 MANY = " for any number of tasks"

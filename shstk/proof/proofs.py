@@ -11,30 +11,23 @@ import builtins
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from model.designs import Design
 from model.kernel import FAMILIES
 from properties import PROPERTIES, EventConjunct, LivenessConjunct, Property
 from shstk.build import CLAIMS
-from shstk.cache import ROOT, digest, kept
-from shstk.plan import Question
+from shstk.cache import ROOT, digest, found, keep
+from shstk.plan import families_in
 from shstk.pool import Meter
 from shstk.proof import proof_cache
-from shstk.proof.batch import Batch
 from shstk.proof.induction import Dropped, Induction, enabled_steps, induction
 from shstk.proof.invariants import pool
-from shstk.proof.proof_cache import Planned
-from shstk.proof.solvers import Result, identity, solve
-from shstk.space import Bound
+from shstk.proof.solvers import identity, solve
+from shstk.verdicts import NOT_INDUCTIVE, PROVED, UNKNOWN
 
-PROVED, NOT_INDUCTIVE, UNKNOWN = "proved", "not-inductive", "unknown"
 # What the obligations of a design are made from, besides the design.
-PARTS = ("model", "model/kernel", "model/designs", "properties", "properties/lemmas")
-MAKERS = (
-    *("forking", "terms", "sorts", "heap", "world", "paths", "invariants", "ground"),
-    *("problem", "initial", "worker", "induction", "batch", "proofs"),
-)
+TEXT = ("model", "model/kernel", "model/designs")
+MAKERS = ("properties", "shstk/proof")  # with all in them
 
 
 @dataclass(frozen=True)
@@ -121,8 +114,9 @@ def prove(
     """
     start = time.monotonic()
     key = _key(design, environment, without, explain)
-    known = kept(key, "proof", lambda: None, lambda _none: False)
-    if isinstance(known, DesignProof) and all(_answered(key, s) for s in solvers):
+    known = found(key, "proof")
+    answered = all(proof_cache.answered(key, identity(s)) for s in solvers)
+    if isinstance(known, DesignProof) and answered:
         seconds = time.monotonic() - start
         return replace(known, solvers=tuple(solvers), seconds=seconds, cached=True)
     tell = meter.show if meter else lambda _text: None
@@ -136,8 +130,8 @@ def prove(
         failed |= {(a.batch, a.goal) for a in answers if a.status != "unsat"}
     if failed:
         return replace(_spoiled(out, failed), solvers=tuple(solvers))
-    proof_cache.plan_store(key, _plan(made.batches))
-    kept(f"{key}", "proof", lambda: out, lambda _proof: True)
+    proof_cache.plan_store(key, proof_cache.plan_of(made.batches))
+    keep(key, "proof", out)
     seconds = time.monotonic() - start
     return replace(out, solvers=tuple(solvers), seconds=seconds)
 
@@ -150,33 +144,19 @@ def obligations(
     explain: bool = False,
 ) -> Induction:
     """The obligations, not asked yet."""
-    families = Question("", environment, Bound(1, 1, 1), without).families
+    steps = enabled_steps(families_in(environment, without))
     try:
-        return induction(design, enabled_steps(families), without, pool(), tell, explain)
+        return induction(design, steps, without, pool(), tell, explain)
     except KeyboardInterrupt:
         raise Interrupted from None
 
 
 def _key(design: Design, environment: str, without: frozenset[str], explain: bool) -> str:
-    sources = [p for part in PARTS for p in (ROOT / part).glob("*.py")]
-    sources += [ROOT / "shstk" / "proof" / f"{name}.py" for name in MAKERS]
-    sources += [Path(ROOT / "shstk" / f"{name}.py") for name in ("build", "plan")]
+    sources = [p for part in TEXT for p in (ROOT / part).glob("*.py")]
+    sources += [p for part in MAKERS for p in (ROOT / part).rglob("*.py")]
+    sources += [ROOT / "shstk" / f"{name}.py" for name in ("build", "identities", "plan")]
     what = f"proof {design.name} {environment} {sorted(without)} {explain} {identity('z3')}"
     return digest(what, sources, design)
-
-
-def _plan(batches: Sequence[Batch]) -> list[Planned]:
-    return [
-        Planned(b.name, g.name, proof_cache.script_digest(b.script(g)))
-        for b in batches
-        for g in b.goals
-    ]
-
-
-def _answered(key: str, solver: str) -> bool:
-    """Every obligation of the plan has been answered with unsat."""
-    answers = proof_cache.verdicts(key, identity(solver))
-    return bool(answers) and all(v.status == "unsat" for _, v in answers or [])
 
 
 def _spoiled(proof: DesignProof, failed: set[tuple[str, str]]) -> DesignProof:
@@ -201,11 +181,11 @@ def _spoiled(proof: DesignProof, failed: set[tuple[str, str]]) -> DesignProof:
 def _summary(
     design: Design, environment: str, without: frozenset[str], made: Induction
 ) -> DesignProof:
-    unsafe = [(p.path, name) for p in made.proved for name in p.failing if " exists " in name]
+    unsafe = any(p.unsafe for p in made.proved)
     proofs = []
     for prop in PROPERTIES.values():
         if not any(isinstance(c, LivenessConjunct) for c in prop.conjuncts):
-            proofs.append(_property(prop, made, bool(unsafe)))
+            proofs.append(_property(prop, made, unsafe))
     return DesignProof(
         design.name,
         environment,
@@ -258,6 +238,3 @@ def _name(goal: str) -> str:
 
 def _names(goals: Sequence[str]) -> set[str]:
     return {_name(g) for g in goals}
-
-
-__all__ = ["ClaimProof", "DesignProof", "Interrupted", "PropertyProof", "Result", "prove"]

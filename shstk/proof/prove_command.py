@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ from typing import Any
 from counterexamples import itf
 from counterexamples.render import render_text
 from model.designs import Design
-from model.kernel import FAMILIES
 from properties import PROPERTIES
 from properties.cpu import MACHINE_PROPERTIES
+from shstk import arguments as given
 from shstk.errors import UserError
-from shstk.loader import DesignError, load_design
-from shstk.plan import Question
+from shstk.plan import families_in
 from shstk.pool import Meter
 from shstk.proof.bmc import search
 from shstk.proof.certificates import write_certificates
@@ -26,18 +23,17 @@ from shstk.proof.cpu_proofs import prove_cpu
 from shstk.proof.cpu_theorems import batches, cpu_theorems
 from shstk.proof.cti import counterexample
 from shstk.proof.cti_text import render_cti
-from shstk.proof.forking import Stop
 from shstk.proof.invariants import named
-from shstk.proof.judge import BOUNDED, NOT_INDUCTIVE, Judgement, judge
+from shstk.proof.judge import BOUNDED, Judgement, judge
 from shstk.proof.limits import parse_where
 from shstk.proof.proof_report import WIDTH, as_json, cpu_json, cpu_text, text
-from shstk.proof.proofs import PROVED, Interrupted, obligations, prove
+from shstk.proof.proofs import Interrupted, obligations, prove
 from shstk.proof.smtlib import export
-from shstk.search import TextFailure, text_failure
-from shstk.space import Bound
+from shstk.search import TextFailure, text_failures
+from shstk.verdicts import NOT_INDUCTIVE, PROVED
 
 SEARCH_MAX = 12  # steps; each one more takes longer than all before
-MEMORY_SHARE = 0.4  # of what is free, for explorations
+EVERY_PROPERTY = (*PROPERTIES, *MACHINE_PROPERTIES)
 
 
 def add_parser(sub: Any) -> None:
@@ -47,21 +43,14 @@ def add_parser(sub: Any) -> None:
         help="prove properties for any number of tasks and any length of run",
         description="Prove properties of a design by induction, for any number of tasks, mms and "
         "mappings, any length of run and any 64-bit size.  What is not proved is explored.  Exit "
-        "status 0: every property asked about is proved; 1: otherwise.",
+        "status 0: all that was asked about is proved, but for claims about endless runs, which "
+        "`check` explores; 1: otherwise.",
     )
     parser.add_argument("design", metavar="DESIGN", help="a name or a Python file")
     parser.add_argument(
         "--property", action="append", default=[], metavar="ID", help="only this property"
     )
-    parser.add_argument(
-        "--without",
-        action="append",
-        default=[],
-        metavar="EVENT",
-        help="assume that these events do not happen (`shstk events` lists them)",
-    )
-    parser.add_argument("--pivot", action="store_true", help="with contexts moving between stacks")
-    parser.add_argument("--hostile", action="store_true", help="with attacks on shadow stacks")
+    given.add_environment(parser)
     parser.add_argument(
         "--solver",
         choices=("z3", "cvc5", "both"),
@@ -96,37 +85,28 @@ def add_parser(sub: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prove what can be proved."""
-    try:
-        design = load_design(arguments.design)
-    except DesignError as error:
-        raise UserError(str(error)) from None
-    known = {**PROPERTIES, **MACHINE_PROPERTIES}
-    wanted = frozenset(_known(name, known, "property") for name in arguments.property)
-    names = [n.strip() for given in arguments.without for n in given.split(",")]
-    without = frozenset(_known(name, FAMILIES, "event family") for name in names)
-    if "kernel" in without:
-        raise UserError("the family 'kernel' is the kernel itself and cannot be switched off")
+    design = given.design(arguments.design)
+    wanted = frozenset(
+        given.known(name, EVERY_PROPERTY, "property", "properties") for name in arguments.property
+    )
+    without, environment = given.without(arguments), given.environment(arguments)
     if arguments.certificates and not arguments.smtlib:
         raise UserError("--certificates are written beside the obligations: say --smtlib DIR too")
-    environment = "ordinary" + "+pivot" * arguments.pivot + "+hostile" * arguments.hostile
     if arguments.where is not None and arguments.search is None:
         raise UserError("--where goes with --search N")
     meter = Meter()
     try:
-        if arguments.search is not None:
-            return _search(arguments, design, environment, without, meter)
-        if arguments.smtlib:
-            _export(arguments, design, environment, without, meter)
-        return _prove(arguments, design, environment, without, wanted, meter)
+        with text_failures(design):
+            if arguments.search is not None:
+                return _search(arguments, design, environment, without, meter)
+            if arguments.smtlib:
+                _export(arguments, design, environment, without, meter)
+            return _prove(arguments, design, environment, without, wanted, meter)
     except Interrupted:
         print("shstk: interrupted; the answers found until then are kept", file=sys.stderr)
         return 130
     except TextFailure as failure:
         raise UserError(str(failure)) from None
-    except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        raise UserError(str(text_failure(error, design))) from None
-    except (AssertionError, ArithmeticError, RuntimeError, Stop) as error:
-        raise UserError(str(text_failure(error, design))) from None
 
 
 def _prove(
@@ -175,9 +155,7 @@ def _judged(
 ) -> Judgement:
     solvers = ("z3", "cvc5") if arguments.solver == "both" else (arguments.solver,)
     proof = prove(design, environment, without, solvers, meter, arguments.explain)
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = int(pages * MEMORY_SHARE / max(1, len(os.sched_getaffinity(0))))
-    return judge(proof, design, wanted, memory, meter)
+    return judge(proof, design, wanted, given.share_of_memory(), meter)
 
 
 def _counterexamples(judgement: Judgement, design: Design, without: frozenset[str]) -> None:
@@ -209,12 +187,11 @@ def _search(
         raise UserError(f"--search {arguments.search}: a run of 1 to {SEARCH_MAX} steps")
     prop = arguments.property[0]
     where = parse_where(arguments.where) if arguments.where is not None else ()
-    families = Question("", environment, Bound(1, 1, 1), without).families
     found = search(
         design,
         [prop],
         depth=arguments.search,
-        families=families,
+        families=families_in(environment, without),
         switched_off=without,
         where=where,
         environment=environment,
@@ -248,12 +225,3 @@ def _export(
     export(every, directory)
     if arguments.certificates:
         write_certificates(every, directory / "certificates")
-
-
-def _known(name: str, names: Any, what: str) -> str:
-    if name not in names:
-        close = difflib.get_close_matches(name, list(names), 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        where = "events" if names is FAMILIES else "properties"
-        raise UserError(f"there is no {what} {name!r}{hint} (`shstk {where}` lists them)")
-    return name

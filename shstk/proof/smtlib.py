@@ -14,7 +14,8 @@ from pathlib import Path
 
 from shstk.errors import UserError
 from shstk.proof.batch import Batch
-from shstk.proof.solvers import RLIMIT, SETTINGS, ScriptError, cvc5_commands, cvc5_new
+from shstk.proof.engines import SETTINGS, ScriptError, cvc5_commands, cvc5_new
+from shstk.proof.solvers import RLIMIT
 
 INDEX = "index.tsv"
 WIDTH = 100

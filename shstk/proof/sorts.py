@@ -19,13 +19,9 @@ import z3
 from model.state import (
     LEFT,
     NULL,
-    Ctl,
-    Exit,
     Field,
     Group,
-    Kind,
     Mapping,
-    Off,
     Record,
     Sort,
     Task,
@@ -33,7 +29,6 @@ from model.state import (
 )
 from shstk.space import Bound
 
-ENUMS: tuple[type[Enum], ...] = (Ctl, Exit, Kind, Off)
 INDEX: dict[type[Record], tuple[Sort, ...]] = {
     Task: (Sort.TASK,),
     Group: (Sort.GROUP,),

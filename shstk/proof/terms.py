@@ -13,7 +13,7 @@ import z3
 from model.world import Cond, Term
 
 BITS = 64
-Decide = Callable[[z3.BoolRef], bool]
+Decide = Callable[..., bool]  # of a term, and of the Tree it is written as, if it is one
 
 
 class SymbolicCond(Cond):
@@ -79,12 +79,6 @@ class Word(Term):
 
     def __le__(self, other: Term | int) -> Cond:
         return self._cond(z3.ULE(self.term, as_word(other)))
-
-    def __gt__(self, other: Term | int) -> Cond:
-        return self._cond(z3.UGT(self.term, as_word(other)))
-
-    def __ge__(self, other: Term | int) -> Cond:
-        return self._cond(z3.UGE(self.term, as_word(other)))
 
     def __add__(self, other: Term | int) -> Word:
         return self._make(self.term + as_word(other))
@@ -171,7 +165,7 @@ class Value(Term):
 class Tree(SymbolicCond):
     """A condition with a quantifier in it, kept as it was written.
 
-    ``op`` is ``and``, ``or``, ``not``, ``atom`` or ``exists``; an ``exists`` has sorts and a
+    ``op`` is ``and``, ``or``, ``not`` or ``exists``; an ``exists`` has sorts and a
     body, which makes a condition of terms.  What asks for ``term`` gets a z3 quantifier.
     """
 
@@ -193,10 +187,7 @@ class Tree(SymbolicCond):
         super().__init__(term() if term else _combined(op, parts), decide)
 
     def __bool__(self) -> bool:
-        owner = getattr(self.decide, "__self__", None)
-        if owner is not None and hasattr(owner, "decide_tree"):
-            return bool(owner.decide_tree(self))
-        return self.decide(self.term)
+        return self.decide(self.term, self)
 
     def __and__(self, other: Cond | bool) -> Cond:
         return Tree("and", (self, _cond(other, self.decide)), self.decide)

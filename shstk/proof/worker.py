@@ -46,7 +46,8 @@ class Proved:
     path: str
     batch: Batch
     needed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    failing: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()  # of the claims about events
+    unsafe: bool = False  # something may be written through NULL
     unknown: tuple[str, ...] = ()  # of the failing, those that the solver gave up on
     witnessed: frozenset[str] = frozenset()  # conjuncts whose premise the path can make true
 
@@ -198,10 +199,6 @@ class Worker:
             if p.status == "done"
         }
 
-    def names(self) -> list[str]:
-        """The paths there are."""
-        return list(self.solvers)
-
     def check(self, kept: Collection[str], paths: Collection[str] | None) -> list[Found]:
         """Ask of every path, or of some, what fails if the kept lemmas held before."""
         return [s.check(kept) for n, s in self.solvers.items() if paths is None or n in paths]
@@ -225,9 +222,9 @@ class Worker:
         premises = [problem.premises[n][1] for n in s.used]
         texts = batch(problem.path.name, premises, {n: z3.Not(f) for n, f in negated.items()})
         out = Proved(problem.path.step.name, problem.path.name, texts)
-        out.failing = tuple(
-            problem.claims[n].name for n in s.failing if problem.claims[n].kind != "invariant"
-        )
+        failing = [problem.claims[n] for n in s.failing]
+        out.failing = tuple(c.name for c in failing if c.kind == "event")
+        out.unsafe = any(c.kind == "need" for c in failing)
         out.unknown = tuple(
             problem.claims[n].name for n, why in s.failing.items() if why == "unknown"
         )

@@ -76,15 +76,10 @@ class SymbolicWorld(Identities):
         self._asking = False  # a predicate of an exists is being evaluated
 
     # -- values ------------------------------------------------------------------
-    def decide(self, condition: z3.BoolRef) -> bool:
-        """The truth of a condition on this path."""
+    def decide(self, condition: z3.BoolRef, shape: Tree | None = None) -> bool:
+        """The truth of a condition on this path, which keeps one with quantifiers as written."""
         self._act("an if, and, or, not")
-        return self.fork.decide(condition)
-
-    def decide_tree(self, tree: Tree) -> bool:
-        """The same for a condition with quantifiers, which the path keeps as it was written."""
-        self._act("an if, and, or, not")
-        return self.fork.decide(tree.term, tree)
+        return self.fork.decide(condition, shape)
 
     def _act(self, what: str) -> None:
         """A predicate is asked of many objects, and later again: it only reads and combines."""

@@ -19,13 +19,13 @@ import z3
 from model.designs import Design
 from model.events import Event
 from model.kernel import STEPS, Step
-from model.state import LEFT, NULL, Record, Sort, Task, fields
+from model.state import LEFT, NULL, Ctl, Exit, Kind, Off, Record, Sort, Task, fields
 from properties import EventConjunct
 from shstk.build import CLAIMS
 from shstk.finite import Finding, Outcome, Run, runs, runs_step
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import Path
-from shstk.proof.sorts import ENUMS, INDEX, NAMES, Universe, encode, functions
+from shstk.proof.sorts import INDEX, NAMES, Universe, encode, functions
 from shstk.space import Cell, Space, Valuation
 
 # What a size that is not zero may be.
@@ -146,6 +146,7 @@ class _Writer:
 
 
 SPECIAL = {f"NULL.{name}": NULL for name in NAMES.values()} | {"LEFT.Task": LEFT}
+ENUMS = (Ctl, Exit, Kind, Off)
 _MEMBERS: dict[str, object] = {f"{e.__name__}.{m.name}": m for e in ENUMS for m in e}
 
 

@@ -11,8 +11,9 @@ import z3
 from model.cpu.words import align8
 from model.cpu.world import WR_SHSTK_EN
 from model.designs import DESIGNS, Design
-from properties import memory
-from properties.memory import STATEMENTS, Statement
+from properties.memory import STATEMENTS, Statement, words
+from properties.memory.tokens import word_on_a_stack
+from properties.memory.vocabulary import Step
 from shstk.proof.cpu_counterexamples import counterexample, refutes
 from shstk.proof.cpu_moves import MOVES
 from shstk.proof.cpu_step import SymbolicStep
@@ -63,17 +64,15 @@ def without(id: str, *moves: str, premise: Callable[..., object]) -> tuple[State
     return statement, ""
 
 
-def _frames(
-    s: memory.Step, *, token: bool = False, wrss: bool = False, busy: bool = False
-) -> object:
+def _frames(s: Step, *, token: bool = False, wrss: bool = False, busy: bool = False) -> object:
     """``frames_premise`` less what is named."""
     at, p = s.any("at"), s.any("P")
     below = (p & 7 == 0) & (s.before.ssp <= p) & (s.after.ssp <= p) & (p <= at)
-    all_ = memory.from_user_mode(s) & memory.usual_ssp(s) & below & s.before.shadow(at)
+    all_ = words.from_user_mode(s) & words.usual_ssp(s) & below & s.before.shadow(at)
     if not wrss:
         all_ = all_ & ((s.before.u_cet & WR_SHSTK_EN) == 0)
     if not token:
-        all_ = all_ & s.no(memory.restores(p, s.before.word(p)))
+        all_ = all_ & s.no(words.restores(p, s.before.word(p)))
     if not busy:
         all_ = all_ & (s.before.word(align8(at)) != align8(at) | 1)
     return all_
@@ -102,9 +101,9 @@ def test_saveprevssp_by_itself_overwrites_the_parents_frames() -> None:
 def test_a_call_from_inside_a_shadow_stack_can_make_a_token() -> None:
     """A return address just above the place it is pushed to is a restore token."""
 
-    def premise(s: memory.Step) -> object:
-        usual = memory.from_user_mode(s) & memory.usual_ssp(s) & memory.word_on_a_stack(s)
-        return usual & memory.aligned_in_64_bit_mode(s) & s.before.long_mode
+    def premise(s: Step) -> object:
+        usual = words.from_user_mode(s) & words.usual_ssp(s) & word_on_a_stack(s)
+        return usual & words.aligned_in_64_bit_mode(s) & s.before.long_mode
 
     assert without("no-new-token", "call_rel", premise=premise)[1]
 
@@ -112,9 +111,9 @@ def test_a_call_from_inside_a_shadow_stack_can_make_a_token() -> None:
 def test_a_restorer_of_the_programs_own_choice_can_make_a_token() -> None:
     """Delivery pushes sa_restorer unseen: with ssp - 7 it is a restore token at ssp - 16."""
 
-    def premise(s: memory.Step) -> object:
-        here = memory.from_user_mode(s) & memory.usual_ssp(s) & memory.word_on_a_stack(s)
-        return here & memory.apart(s.before.rip, s.before.ssp)
+    def premise(s: Step) -> object:
+        here = words.from_user_mode(s) & words.usual_ssp(s) & word_on_a_stack(s)
+        return here & words.apart(s.before.rip, s.before.ssp)
 
     assert without("no-new-token", "deliver", premise=premise)[1]
 
@@ -122,10 +121,10 @@ def test_a_restorer_of_the_programs_own_choice_can_make_a_token() -> None:
 def test_without_a_gap_incssp_steps_into_the_next_stack() -> None:
     """Where two stacks touch, the element it reads last is in the other."""
 
-    def premise(s: memory.Step) -> object:
+    def premise(s: Step) -> object:
         lo, hi, ssp = s.any("lo"), s.any("hi"), s.before.ssp
         stack = (lo & 4095 == 0) & (hi & 4095 == 0) & (lo <= ssp) & (ssp <= hi)
-        return memory.from_user_mode(s) & memory.usual_ssp(s) & stack & s.done
+        return words.from_user_mode(s) & words.usual_ssp(s) & stack & s.done
 
     for move in ("incsspq", "ret", "call_rel"):
         assert without("no-step-over-a-gap", move, premise=premise)[1]

@@ -647,8 +647,8 @@ def claims_are_about_null(patch: Patch) -> None:
 def _some_claims(wanted: Callable[[Any], bool]) -> Any:
     claims = Problems._claims
 
-    def fewer(self: Any, path: Any, changes: Any, trivial: Any) -> Iterator[Any]:
-        return (c for c in claims(self, path, changes, trivial) if wanted(c[0]))
+    def fewer(self: Any, path: Any, changes: Any) -> Iterator[Any]:
+        return (c for c in claims(self, path, changes) if wanted(c[0]))
 
     return fewer
 

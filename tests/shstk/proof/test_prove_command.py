@@ -8,9 +8,10 @@ import pytest
 
 from model.designs import DESIGNS
 from shstk.cli import main
-from shstk.proof.judge import NOT_INDUCTIVE, Judged, Judgement
+from shstk.proof.judge import Judged, Judgement
 from shstk.proof.proofs import prove
 from shstk.proof.prove_command import _counterexamples
+from shstk.verdicts import NOT_INDUCTIVE
 
 
 def test_prove_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None:

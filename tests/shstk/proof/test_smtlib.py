@@ -9,8 +9,8 @@ from proof_samples import all_samples, pages
 
 from shstk.errors import UserError
 from shstk.proof.batch import Batch, Goal
+from shstk.proof.engines import ScriptError
 from shstk.proof.smtlib import Checked, check_file, export, file_name, text, wrapped
-from shstk.proof.solvers import ScriptError
 
 BOTH = pytest.mark.parametrize("solver", ["z3", "cvc5"])
 WRONG = Batch("wrong", "(declare-fun p () Bool)\n", (Goal("p", "(not p)"), Goal("q", "false")))

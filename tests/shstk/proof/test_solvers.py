@@ -18,7 +18,8 @@ from proof_samples import all_samples, pages, steps
 from shstk.errors import UserError
 from shstk.proof import solvers
 from shstk.proof.batch import Batch, Goal, batch
-from shstk.proof.solvers import ScriptError, premises_consistent, solve, vacuous
+from shstk.proof.engines import SOLVERS, ScriptError
+from shstk.proof.solvers import premises_consistent, solve, vacuous
 
 BOTH = pytest.mark.parametrize("solver", ["z3", "cvc5"])
 CONTRADICTION = Batch(
@@ -197,7 +198,7 @@ def test_a_corrupted_cache_proves_nothing(tmp_path: Path) -> None:
 
 def test_a_solver_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer is made up for a process that is gone."""
-    monkeypatch.setattr(solvers, "_z3", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setitem(SOLVERS, "z3", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(ScriptError, match=r"sample/pages/1: multiple: z3 died \(status -9\)"):
         solve([pages()])
 
