@@ -1,14 +1,16 @@
-# make check: set up a private environment and check both designs.
+# make check: set up a private environment and check the patch, the merged design and ours.
 # make test:  set it up and run every test, the formatter, the linter and the type checker.
 # make nightly: ten times as many random scenarios on the reference machine.
 PYTHON ?= python3
 VENV := .venv
+CHECKED := v1 linux-6.12 proposed
+RECORDED := v1 linux-6.12
 STAMP := $(VENV)/.installed
 
 .PHONY: check test nightly lint corpus bench clean
 
 check: $(STAMP)
-	$(VENV)/bin/shstk check --hostile || test $$? -eq 1
+	$(VENV)/bin/shstk check $(CHECKED) --hostile || test $$? -eq 1
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m pytest
@@ -25,7 +27,7 @@ lint: $(STAMP)
 # Record the corpus again: one trace per violated property, design and environment.
 corpus: $(STAMP)
 	rm -f counterexamples/corpus/*.itf.json
-	$(VENV)/bin/shstk check --bounded --hostile --pivot --out counterexamples/corpus >/dev/null || test $$? -eq 1
+	$(VENV)/bin/shstk check $(RECORDED) --bounded --no-depends --hostile --pivot --out counterexamples/corpus >/dev/null || test $$? -eq 1
 
 bench: $(STAMP)
 	$(VENV)/bin/python -m benchmarks

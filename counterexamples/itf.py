@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from counterexamples.trace import Extent, Fields, Pick, StateView, Trace, TraceStep, Value
-from model.designs import DESIGNS, source_of
+from model.designs import DESIGNS, function_of, in_words, source_of
 from model.kernel import STEPS
 from model.state import Field, Group, Mapping, Record, Sort, Task, fields
 from properties import PROPERTIES
@@ -52,8 +52,10 @@ def dumps(trace: Trace) -> str:
         meta: dict[str, object] = {"notes": step.notes, "violations": step.violations}
         if step.step in BY_NAME:
             known = BY_NAME[step.step]
-            source = source_of(known, DESIGNS.get(trace.design))
-            meta |= {"meaning": known.meaning, "function": known.function, "source": source}
+            design = DESIGNS.get(trace.design)
+            meta["meaning"] = in_words(known.meaning, design)
+            meta["function"] = function_of(known, design)
+            meta["source"] = source_of(known, design)
         picks = {"task": step.task, **step.picks}
         states.append(_state(step.state, index, step.step, picks, meta))
     meta = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from counterexamples.trace import Fields, Pick, StateView, Trace, TraceStep
-from model.designs import DESIGNS, Design, source_of
+from model.designs import DESIGNS, Design, function_of, in_words, source_of
 from model.events import (
     Allocated,
     CloneFailed,
@@ -280,16 +280,16 @@ def render_text(trace: Trace, design: Design | None = None) -> str:
     names.look(None, trace.initial)
     design = design or DESIGNS.get(trace.design)
     lines = _header(trace, design)
-    lines += ["", *_start(names, trace.initial)]
+    lines += ["", *start_lines(names, trace.initial)]
     before = trace.initial
     for number, step in enumerate(trace.steps, 1):
         if trace.loop == number - 1:
             lines += ["", f"-- from here, step {number}, the run repeats for ever --"]
         names.take(before, step)
-        lines += ["", *_step(names, before, number, step, trace, design)]
+        lines += ["", *step_lines(names, before, number, step, trace, design)]
         before = step.state
     lines += ["", *_verdict(names, trace)]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return in_words("\n".join(line.rstrip() for line in lines), design) + "\n"
 
 
 def _header(trace: Trace, design: Design | None) -> list[str]:
@@ -314,7 +314,7 @@ def _claim(trace: Trace) -> str:
     return prop.claim if prop else "?"
 
 
-def _start(names: Names, state: StateView) -> list[str]:
+def start_lines(names: Names, state: StateView) -> list[str]:
     """The initial state, in which nothing but tasks and their mms is worth a word, as a rule."""
     lines: list[Line] = []
     for slot in _live(state):
@@ -353,7 +353,7 @@ def _wrap(first: str, words: str) -> list[str]:
     ) or [first]
 
 
-def _step(
+def step_lines(
     names: Names,
     before: StateView,
     number: int,
@@ -363,12 +363,13 @@ def _step(
 ) -> list[str]:
     """One step: what it does and where in the kernel, what changed, what happened."""
     known = BY_NAME.get(step.step)
-    what = "; ".join([known.meaning if known else step.step, *_interesting(step.picks)])
+    meaning = in_words(known.meaning, design) if known else step.step
+    what = "; ".join([meaning, *interesting(step.picks)])
     who = names.task(step.task)
     lines = _wrap(f"{number:>3}  {who}  ", what)
     if known:
         read_from = f"[{source_of(known, design)}]"
-        source = f"{known.function}() {read_from}" if _is_c(known) else read_from
+        source = f"{function_of(known, design)}() {read_from}" if _is_c(known) else read_from
         if len(lines[-1]) + 2 + len(source) <= WIDTH:
             lines[-1] += f"{source:>{WIDTH - len(lines[-1])}}"
         else:
@@ -387,7 +388,7 @@ def _is_c(step: Step) -> bool:
     return not step.function.isupper()
 
 
-def _interesting(picks: Mapping[str, Pick]) -> Iterator[str]:
+def interesting(picks: Mapping[str, Pick]) -> Iterator[str]:
     """The choices that matter to a reader and that no change shows."""
     for name, value in sorted(picks.items()):
         if name in USUAL and type(value) is int:
@@ -403,7 +404,7 @@ def _interesting(picks: Mapping[str, Pick]) -> Iterator[str]:
 
 def _verdict(names: Names, trace: Trace) -> list[str]:
     lines = [f"VIOLATED {trace.claim} ({trace.where})"]
-    lines += _wrap("         ", _explanation(names, trace))
+    lines += _wrap("         ", explanation(names, trace))
     if trace.loop is not None:
         lines.append(f"         the run repeats from step {trace.loop + 1} for ever")
     if trace.aftermath:
@@ -412,7 +413,7 @@ def _verdict(names: Names, trace: Trace) -> list[str]:
     return lines
 
 
-def _explanation(names: Names, trace: Trace) -> str:
+def explanation(names: Names, trace: Trace) -> str:
     """Why the last state, or the last step, violates the claim: one line."""
     if trace.loop is not None:
         return _why_endless(names, trace.states[trace.loop :]) or f"the claim was: {_claim(trace)}"
@@ -540,7 +541,7 @@ def render_mermaid(trace: Trace) -> str:
         names.take(before, step)
         who = names.task(step.task)
         meaning = BY_NAME[step.step].meaning if step.step in BY_NAME else step.step
-        words = "; ".join([meaning, *_interesting(step.picks)])
+        words = "; ".join([meaning, *interesting(step.picks)])
         new = [name for name in names.given if name not in known]
         body.append(f"{who}->>{new[0] if new else who}: {_escape(f'{number}. {words}')}")
         told = [f"{w} {t}" for w, t in changes(names, before, step.state, step.task)]
@@ -551,16 +552,12 @@ def render_mermaid(trace: Trace) -> str:
     if trace.loop is not None:
         body.append("end")
     if trace.steps:
-        words = f"VIOLATED {trace.claim}: {_explanation(names, trace)}"
+        words = f"VIOLATED {trace.claim}: {explanation(names, trace)}"
         body.append(f"Note over {names.task(trace.steps[-1].task)}: {_escape(words)}")
     head = [f"participant {name}" for name in names.given]
     title = _escape(f"{trace.design}: {trace.claim}")
-    return (
-        "\n".join(
-            ["sequenceDiagram", f"    title {title}", *(f"    {line}" for line in head + body)]
-        )
-        + "\n"
-    )
+    lines = ["sequenceDiagram", f"    title {title}", *(f"    {line}" for line in head + body)]
+    return in_words("\n".join(lines), DESIGNS.get(trace.design)) + "\n"
 
 
 def _escape(words: str) -> str:

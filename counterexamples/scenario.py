@@ -10,7 +10,7 @@ from pathlib import Path
 from counterexamples.expected import Statement, parse_statement
 from counterexamples.expressions import Expression, Wrong, number, shown
 from counterexamples.lines import Do, Line, Picture, parse_line, tasks_made_in
-from model.designs import DESIGNS
+from model.designs import DESIGNS, X86_DESIGNS
 from model.reference.system import DEFAULT_RLIMIT
 
 LINES_MAX, LENGTH_MAX = 10_000, 1_000
@@ -244,7 +244,7 @@ class _Reader:
         self._look(expect.statement.expressions)
 
 
-_DESIGN = f"write `design: NAME …`, known are {', '.join(DESIGNS)}"
+_DESIGN = f"write `design: NAME …`, known are {', '.join(X86_DESIGNS)}"
 _EXAMPLES = {
     "design": "design: linux-6.12",
     "expect": "expect: P is alive",
@@ -259,6 +259,8 @@ def _designs(value: str) -> tuple[str, ...]:
     for name in names:
         if name not in DESIGNS:
             raise Wrong(f"there is no design {shown(name)}; {_DESIGN}")
+        if name not in X86_DESIGNS:
+            raise Wrong(f"the machine is an x86 and {name} is not for x86; {_DESIGN}")
     if len(set(names)) < len(names):
         raise Wrong("a design is named twice; name each once")
     return names

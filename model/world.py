@@ -126,6 +126,9 @@ class World(Protocol):
     def any_addr(self, name: str) -> Addr:
         """An arbitrary address."""
 
+    def some_task(self, predicate: Callable[[Task], Cond]) -> Task:
+        """An arbitrary task that satisfies ``predicate``; the step needs one."""
+
     # -- fresh objects: which one is an arbitrary choice -----------------------
     def fresh_task(self, name: str) -> Task:
         """A dead task slot.  Where the bound has none left the step saturates."""

@@ -71,4 +71,5 @@ def _(k: Judged, event: Allocated) -> Cond | bool:
         if event.rlimit < SZ_4G:
             return event.size == page_align(event.rlimit // 4)
         return event.size == SZ_4G // 4
-    return event.size == page_align(event.requested // 4)
+    capped = (event.requested > SZ_4G) & (event.size == SZ_4G // 4)  # where the rule has a cap
+    return (event.size == page_align(event.requested // 4)) | capped

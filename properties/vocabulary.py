@@ -163,6 +163,7 @@ class Lemma:
 
 
 LEMMAS: dict[str, Lemma] = {}
+CHAIN_LEMMAS: dict[str, Lemma] = {}
 
 
 def lemma(name: str, sentence: str, *sorts: Sort) -> Callable[[Claim], Claim]:
@@ -170,6 +171,26 @@ def lemma(name: str, sentence: str, *sorts: Sort) -> Callable[[Claim], Claim]:
 
     def add(holds: Claim) -> Claim:
         LEMMAS[name] = Lemma(name, sentence, sorts, holds)
+        return holds
+
+    return add
+
+
+class Dated(World, Protocol):
+    """The world of a proof, which remembers in which order tasks were made."""
+
+    def older(self, t: Task, u: Task) -> Cond:
+        """``t`` was made before ``u``."""
+
+
+def chain_lemma(name: str, sentence: str, *sorts: Sort) -> Callable[[Claim], Claim]:
+    """Add a lemma about vfork children on their parents' stacks; it may ask who is older.
+
+    ``holds(k: Dated, *objects)``.  They are tried where no vfork wait can be abandoned.
+    """
+
+    def add(holds: Claim) -> Claim:
+        CHAIN_LEMMAS[name] = Lemma(name, sentence, sorts, holds)
         return holds
 
     return add

@@ -10,7 +10,7 @@ from typing import Any
 
 from model.designs import Design
 from model.events import Event
-from model.kernel import FAMILIES, STEPS, Environment
+from model.kernel import FAMILIES, STEPS, Environment, Step
 from model.state import Ctl, Task
 from model.world import Cond
 from properties import PROPERTIES, Conjunct, EventConjunct, Property, StateConjunct, TaskConjunct
@@ -26,6 +26,7 @@ from shstk.tables import (
     Forest,
     Leaf,
     Mask,
+    Node,
     Test,
     exchange_tasks,
     fold,
@@ -78,34 +79,75 @@ class Tables:
     reads: list[set[str]]  # of each claim: the state variables it speaks about
 
 
+@dataclass
+class Piece:
+    """Trees of one text, in a forest of their own; ``reads`` by the claim's place."""
+
+    nodes: list[Node]
+    roots: tuple[int, ...]
+    reads: dict[int, set[str]]
+
+
+Share = Callable[[str, Design, Callable[[Design], Piece]], Piece]
+
+
+def alone(_name: str, design: Design, make: Callable[[Design], Piece]) -> Piece:
+    """A piece that is made, and shared with nobody."""
+    return make(design)
+
+
 def extract(
     design: Design,
     bound: Bound,
     switched_off: frozenset[str] = frozenset(),
     progress: Callable[[str], None] | None = None,
+    share: Share = alone,
 ) -> Tables:
-    """Run the text of every step and claim into trees."""
+    """Run the text of every step and claim into trees.
+
+    ``share`` may know a piece already, from a design that gives the text the same.
+    """
     space, forest = Space(bound), Forest()
     tables = Tables(design, space, forest, {}, {}, [], [set() for _ in CLAIMS])
-    watch = _watch(tables.reads)
+
+    def add(piece: Piece) -> list[int]:
+        for bit, reads in piece.reads.items():
+            tables.reads[bit] |= reads
+        return forest.graft(piece.nodes, piece.roots)
+
     for number, step in enumerate(STEPS):
-        action = number * bound.tasks
         if step.family in switched_off:
             continue
         if progress:
             progress(f"{design.name}: reading {step.name}")
-        tables.steps[step.name], tables.reports[step.name] = step_trees(
-            space, forest, design, step, action, watch, switched_off
-        )
+        read = partial(_step, space, step, number * bound.tasks, switched_off)
+        tables.steps[step.name], tables.reports[step.name] = add(share(step.name, design, read))
     for bit, claim in enumerate(CLAIMS):
         if isinstance(claim.conjunct, StateConjunct):
-            for text, fails in ((claim.conjunct.holds, True), (claim.conjunct.premise, False)):
-                each = isinstance(claim.conjunct, TaskConjunct)
-                tree, reads = _predicate(space, forest, design, text, 1 << bit, fails, each)
+            each = isinstance(claim.conjunct, TaskConjunct)
+            read = partial(_state_claim, space, bit, claim.conjunct, each)
+            for tree in add(share(claim.name, design, read)):
                 for task in range(bound.tasks if each else 1):
                     tables.state_claims.append((bit, exchange_tasks(space, forest, tree, task, {})))
-                tables.reads[bit] |= reads
     return tables
+
+
+def _step(
+    space: Space, step: Step, action: int, switched_off: frozenset[str], design: Design
+) -> Piece:
+    forest, reads = Forest(), [set[str]() for _ in CLAIMS]
+    trees = step_trees(space, forest, design, step, action, _watch(reads), switched_off)
+    return Piece(forest.nodes, trees, {bit: names for bit, names in enumerate(reads) if names})
+
+
+def _state_claim(space: Space, bit: int, claim: StateConjunct, each: bool, design: Design) -> Piece:
+    forest, reads = Forest(), set[str]()
+    roots = []
+    for text, fails in ((claim.holds, True), (claim.premise, False)):
+        tree, read = _predicate(space, forest, design, text, 1 << bit, fails, each)
+        roots.append(tree)
+        reads |= read
+    return Piece(forest.nodes, tuple(roots), {bit: reads})
 
 
 def _watch(reads: list[set[str]]) -> Watch:
@@ -192,7 +234,9 @@ def program(tables: Tables, request: Request) -> engine.Program:
         return forest.add(replace(node, violations=masks[0], witnesses=masks[1]))
 
     def prepare(tree: int) -> int:
-        return request.slice.apply(space, forest, forest.rewrite(tree, None, keep, wanted))
+        return request.slice.apply(
+            space, forest, forest.rewrite(tree, None, keep, wanted, request.families)
+        )
 
     steps, reports = [], []
     for step in STEPS:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from model.designs import Design
-from shstk.build import Tables, extract
+from shstk.build import Piece, Share, Tables, extract
+from shstk.footprint import Observed, footprint
 from shstk.loader import design_files
 from shstk.space import Bound, Space
 
@@ -30,10 +31,11 @@ def directory() -> Path:
     return Path(base) / "shstk"
 
 
-def digest(what: str, sources: Iterable[Path], design: Design) -> str:
+def digest(what: str, sources: Iterable[Path], design: Design | None) -> str:
     """A digest of a question and of every source that its answer depends on."""
     out = hashlib.sha256(f"{VERSION} {what}".encode())
-    for path in [*sorted(sources), *sorted(design_files(design))]:
+    files = design_files(design) if design is not None else ()
+    for path in [*sorted(sources), *sorted(files)]:
         out.update(path.name.encode() + b"\0" + path.read_bytes())
     return out.hexdigest()
 
@@ -69,28 +71,76 @@ def _load(path: Path) -> object:
     return pickle.loads(content[32:])
 
 
-def key(design: Design, bound: Bound, switched_off: frozenset[str]) -> str:
+def key(design: Design, bound: Bound) -> str:
     """A digest of everything that extraction depends on."""
-    # The CPU and the reference machine have no part in the tables.
-    parts = ("model", "model/kernel", "model/designs", "properties")
-    sources = [p for part in parts for p in (ROOT / part).glob("*.py")]
-    sources += [ROOT / "shstk" / f"{n}.py" for n in ("finite", "tables", "build", "space")]
-    return digest(f"{design.name} {bound} {sorted(switched_off)}", sources, design)
+    return digest(f"{design.name} {bound}", [*_sources(), *design_sources()], design)
+
+
+def _sources() -> list[Path]:
+    """What extraction depends on besides the design: not the CPU, nor the reference machine."""
+    sources = [p for part in ("model", "model/kernel", "properties") for p in python_in(part)]
+    makers = ("finite", "tables", "build", "space", "identities", "footprint")
+    return [*sources, *(ROOT / "shstk" / f"{name}.py" for name in makers)]
+
+
+def design_sources() -> list[Path]:
+    """The designs' files, which each of them may import."""
+    return python_in("model/designs")
+
+
+def python_in(part: str) -> list[Path]:
+    """The Python files of a folder of the project."""
+    return list((ROOT / part).glob("*.py"))
+
+
+def _sharing(bound: Bound) -> Share:
+    """Pieces that another design has given the same for are not made again."""
+    text = digest(f"{bound}", _sources(), None)
+
+    def share(name: str, design: Design, make: Callable[[Design], Piece]) -> Piece:
+        return shared(f"{text} {name}", "piece", design, make)
+
+    return share
+
+
+def shared(what: str, kind: str, design: Design, make: Callable[[Design], T]) -> T:
+    """What a design gives ``make``, kept for all designs that give it the same.
+
+    ``what`` says what else it depends on.  First the names are kept that were asked for; who
+    gives the same under them has the same.
+    """
+    first = hashlib.sha256(f"{VERSION} shared {what}".encode()).hexdigest()
+    known = found(first, "asked")
+    sets: set[tuple[str, ...]] = set(known) if isinstance(known, set) else set()
+    for names in sorted(sets):
+        content = found(_with(first, design, names), kind)
+        if content is not None:
+            return cast(T, content)
+    observed = Observed(design)
+    made = make(observed.design)
+    names = tuple(sorted(observed.asked))
+    keep(_with(first, design, names), kind, made)
+    keep(first, "asked", sets | {names})
+    return made
+
+
+def _with(first: str, design: Design, names: tuple[str, ...]) -> str:
+    words = f"{first} {names} {footprint(design, names)}"
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def tables(
     design: Design,
     bound: Bound,
-    switched_off: frozenset[str] = frozenset(),
     progress: Callable[[str], None] | None = None,
 ) -> Tables:
     """A design's tables, from the cache where they are there."""
-    name = key(design, bound, switched_off)
+    name = key(design, bound)
     known = found(name, "tables")
     if known is not None:
         forest, steps, reports, claims, reads = cast(tuple[Any, ...], known)
         return Tables(design, Space(bound), forest, steps, reports, claims, reads)
-    made = extract(design, bound, switched_off, progress)
+    made = extract(design, bound, progress=progress, share=_sharing(bound))
     keep(name, "tables", (made.forest, made.steps, made.reports, made.state_claims, made.reads))
     return made
 

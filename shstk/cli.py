@@ -8,11 +8,19 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from shstk import commands
+from shstk import (
+    ablate_command,
+    baseline_command,
+    check_command,
+    commands,
+    diff_command,
+    new_design,
+)
 from shstk import program_command as programs
 from shstk import run as scenario
 from shstk.arguments import add_bounds, add_environment, add_memory
 from shstk.errors import UserError
+from shstk.pool import interruptible
 from shstk.proof import prove_command
 
 
@@ -38,33 +46,8 @@ def parser() -> Parser:
         listing = sub.add_parser(name, help=help_, description=help_)
         listing.add_argument("--format", choices=("text", "json"), default="text")
 
-    check = sub.add_parser(
-        "check",
-        help="explore designs and say which properties hold",
-        description="Explore designs exhaustively up to a bound. Exit status 0: nothing is "
-        "violated (with --expect: the verdicts are the expected ones); 1: otherwise.",
-    )
-    check.add_argument("designs", nargs="*", metavar="DESIGN", help="a name or a Python file")
-    add_bounds(check)
-    check.add_argument(
-        "--property", action="append", default=[], metavar="ID", help="only this property"
-    )
-    add_environment(check)
-    check.add_argument(
-        "--bounded",
-        action="store_true",
-        help="explore only: holds up to a bound, nothing is proved",
-    )
-    check.add_argument(
-        "--expect",
-        metavar="FILE",
-        help='JSON {"DESIGN": {"PROPERTY": "STATUS"}}, compared in the ordinary environment',
-    )
-    check.add_argument("--format", choices=("text", "json"), default="text")
-    check.add_argument(
-        "--out", metavar="DIR", help="write the trace of every violated property there, as ITF"
-    )
-    add_memory(check)
+    check_command.add_parser(sub)
+    baseline_command.add_parser(sub)
 
     trace = sub.add_parser(
         "trace",
@@ -114,6 +97,9 @@ def parser() -> Parser:
     scenario.add_parser(sub)
     programs.add_parser(sub)
     prove_command.add_parser(sub)
+    new_design.add_parser(sub)
+    ablate_command.add_parser(sub)
+    diff_command.add_parser(sub)
 
     replay = sub.add_parser(
         "replay",
@@ -140,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command is None:
             parser().print_help()
             return 0
-        status = commands.COMMANDS[arguments.command](arguments)
+        with interruptible():
+            status = commands.COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
         return status
     except UserError as error:

@@ -17,30 +17,33 @@ from model.reference.machine import NotNow
 from properties import PROPERTIES
 from properties.cpu import MACHINE_PROPERTIES
 from shstk import arguments as given
-from shstk import plan, report
+from shstk import report
+from shstk.ablate_command import run as run_ablate
+from shstk.baseline_command import run as run_baseline
 from shstk.build import Request, program
 from shstk.cache import tables as cached_tables
+from shstk.check_command import EVERY_PROPERTY, reports_of
+from shstk.check_command import run as run_check
+from shstk.diff_command import run as run_diff
 from shstk.engine import Engine, Progress, Result
 from shstk.errors import UserError
 from shstk.graph import reachable, write_dot, write_graphml
-from shstk.lasso import liveness_verdicts
-from shstk.plan import Question, families_in
-from shstk.pool import Meter, run
+from shstk.new_design import run as run_new_design
+from shstk.plan import families_in
+from shstk.pool import Meter
 from shstk.program_command import run as run_programs
-from shstk.program_verdicts import attach, overall, program_verdicts
-from shstk.programs import ProgramVerdict, scenario_text
+from shstk.program_verdicts import program_verdicts
+from shstk.programs import scenario_text
 from shstk.promela import to_promela
-from shstk.proof.judge import prove_reports
 from shstk.proof.prove_command import run as run_prove
 from shstk.reference import replay_on_reference
 from shstk.replay import replay
 from shstk.run import run as run_scenario
-from shstk.search import TextFailure, answer_to, text_failure, text_failures
+from shstk.search import TextFailure, text_failure, text_failures
 from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound, Space
-from shstk.verdicts import UNKNOWN, VIOLATED, Report, combine, preference
+from shstk.verdicts import UNKNOWN, VIOLATED, preference
 
-EVERY_PROPERTY = (*PROPERTIES, *MACHINE_PROPERTIES)
 DEFAULT_EXPLORE = Bound(2, 2, 1)
 
 
@@ -89,167 +92,6 @@ def events(arguments: argparse.Namespace) -> int:
     return _list(rows, arguments)
 
 
-# -- check ---------------------------------------------------------------------------
-
-
-def _reports(
-    arguments: argparse.Namespace, chosen: list[Design], wanted: frozenset[str]
-) -> tuple[list[Report], bool]:
-    bound, without = given.bound(arguments), given.without(arguments)
-    questions = [
-        (question, design)
-        for design in chosen
-        for question in plan.questions(
-            design.name,
-            bound,
-            arguments.pivot,
-            arguments.hostile,
-            without,
-            wanted,
-            given.memory(arguments),
-        )
-    ]
-    meter = Meter()
-    # The long ones first, so that the cores finish together.
-    order = sorted(
-        range(len(questions)),
-        key=lambda n: -questions[n][0].bound.tasks * len(questions[n][0].families),
-    )
-    try:
-        return _explored(arguments, chosen, wanted, questions, order, meter)
-    except TextFailure as failure:
-        raise UserError(str(failure)) from None
-
-
-def _explored(
-    arguments: argparse.Namespace,
-    chosen: list[Design],
-    wanted: frozenset[str],
-    questions: list[tuple[Question, Design]],
-    order: list[int],
-    meter: Meter,
-) -> tuple[list[Report], bool]:
-    done, interrupted = run(answer_to, [questions[n] for n in order], meter)
-    by_question = {a.question: a for a in done}
-    answers = [by_question[q] for q, _ in questions if q in by_question]
-    reports = combine(answers, wanted)
-    interrupted = interrupted or any(a.interrupted for a in answers)
-    if not interrupted:
-        without = given.without(arguments)
-        interrupted = liveness_verdicts(reports, chosen, without, wanted, meter)
-    if not interrupted:
-        interrupted = attach(reports, chosen, wanted, meter)
-    if not interrupted and not getattr(arguments, "bounded", True):
-        interrupted = prove_reports(reports, chosen, given.without(arguments), meter)
-    return reports, interrupted
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Explore designs and say which properties hold."""
-    chosen = [given.design(name) for name in dict.fromkeys(arguments.designs)]
-    chosen = chosen or list(DESIGNS.values())
-    names = [d.name for d in chosen]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two designs are called {name!r}; give one of them another name")
-    wanted = frozenset(
-        given.known(name, EVERY_PROPERTY, "property", "properties") for name in arguments.property
-    )
-    expected = _expected(arguments.expect)
-    out = _directory(arguments.out)
-    reports, interrupted = _reports(arguments, chosen, wanted)
-    try:
-        files, unwritten = _write(reports, out), ""
-    except (OSError, itf.ItfError) as error:
-        files, unwritten = {}, f"--out {arguments.out}: {error}"
-    if arguments.format == "json":
-        print(report.as_json(reports, files))
-    else:
-        print(report.text(reports, {d.name: d for d in chosen}))
-    if unwritten:
-        raise UserError(unwritten)
-    if interrupted:
-        print("shstk: interrupted; what is above was found until then", file=sys.stderr)
-        return 130
-    if expected is not None:
-        return _compare(reports, expected)
-    unknown = sum(
-        v.status == UNKNOWN for r in reports for each in (r.verdicts, r.programs) for v in each
-    )
-    if unknown:
-        print(f"shstk: {unknown} verdicts are unknown: not explored to the end", file=sys.stderr)
-    wrong = any(r.violated or _violated_programs(r) for r in reports)
-    return 1 if unknown or wrong else 0
-
-
-def _violated_programs(report: Report) -> list[ProgramVerdict]:
-    """What a program without any ability violates."""
-    return [v for v in report.programs if v.status == VIOLATED and not v.abilities]
-
-
-def _expected(name: str | None) -> dict[str, dict[str, str]] | None:
-    if name is None:
-        return None
-    try:
-        data = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--expect {name}: {error}") from None
-    right = isinstance(data, dict) and all(
-        isinstance(v, dict) and all(isinstance(s, str) for s in v.values()) for v in data.values()
-    )
-    if not right or not data:
-        raise UserError(f'--expect {name}: expected {{"DESIGN": {{"PROPERTY": "STATUS"}}}}')
-    return data  # type: ignore[no-any-return]
-
-
-def _compare(reports: list[Report], expected: dict[str, dict[str, str]]) -> int:
-    """Print each difference from the expected verdicts; 1 if there is one."""
-    found = {
-        r.design: {v.property.id: v.status for v in r.verdicts}
-        | {id_: overall([v for v in r.programs if v.property == id_]) for id_ in _ids(r)}
-        for r in reports
-        if r.environment == "ordinary"
-    }
-    different = 0
-    for design, verdicts in expected.items():
-        for prop, status in verdicts.items():
-            now = found.get(design, {}).get(prop, "not checked")
-            if now != status:
-                different += 1
-                print(f"shstk: {design} {prop}: expected {status}, found {now}", file=sys.stderr)
-    return 1 if different else 0
-
-
-def _ids(report: Report) -> set[str]:
-    return {v.property for v in report.programs}
-
-
-def _directory(name: str | None) -> Path | None:
-    if name is None:
-        return None
-    path = Path(name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {name}: {error.strerror}; name a directory") from None
-    return path
-
-
-def _write(reports: list[Report], out: Path | None) -> dict[int, str]:
-    """Write the trace of every violated property; the files' names by the trace's id()."""
-    files: dict[int, str] = {}
-    if out is None:
-        return files
-    for each in reports:
-        beside = each.environment.removeprefix("ordinary").replace("+", "-")
-        for verdict in each.violated:
-            if verdict.trace is not None:
-                path = out / f"{each.design}-{verdict.property.id}{beside}.itf.json"
-                itf.write(verdict.trace, path)
-                files[id(verdict.trace)] = str(path)
-    return files
-
-
 # -- single questions -----------------------------------------------------------------
 
 
@@ -259,7 +101,7 @@ def trace(arguments: argparse.Namespace) -> int:
     prop = given.known(arguments.property, EVERY_PROPERTY, "property", "properties")
     if prop in MACHINE_PROPERTIES:
         return _scenario(design, prop, arguments.format)
-    reports, interrupted = _reports(arguments, [design], frozenset({prop}))
+    reports, interrupted = reports_of(arguments, [design], frozenset({prop}), False)
     sites = [s for r in reports for v in r.verdicts if v.status == VIOLATED for s in v.sites]
     steps = sorted({s.step for s in sites})
     if arguments.at is not None:
@@ -321,7 +163,7 @@ def explore(arguments: argparse.Namespace) -> int:
         raise UserError(f"--graph {arguments.graph}: the name ends in .graphml or .dot")
     request, without = _request(arguments)
     meter = Meter()
-    tables = cached_tables(design, bound, without, meter.show)
+    tables = cached_tables(design, bound, meter.show)
     engine = Engine(program(tables, request))
 
     def progress(p: Progress) -> None:
@@ -368,7 +210,7 @@ def export(arguments: argparse.Namespace) -> int:
     bound = given.bound(arguments, Bound(2, 1, 1))
     assert bound is not None
     request, without = _request(arguments)
-    tables = cached_tables(design, bound, without, Meter().show)
+    tables = cached_tables(design, bound, Meter().show)
     names = [cell.name for cell in tables.space.cells]
     header = f"{design.name}: {design.title}; {report.bound_text(bound)}; {request.slice}"
     sys.stdout.write(to_promela(program(tables, request), names, header))
@@ -424,7 +266,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "designs": designs,
     "properties": properties,
     "events": events,
-    "check": check,
+    "check": run_check,
+    "baseline": run_baseline,
     "trace": trace,
     "explore": explore,
     "export": export,
@@ -432,4 +275,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run_scenario,
     "programs": run_programs,
     "prove": run_prove,
+    "new-design": run_new_design,
+    "ablate": run_ablate,
+    "diff": run_diff,
 }

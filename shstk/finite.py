@@ -56,15 +56,19 @@ class Source:
     """Where a value comes from: a state cell, or an input by its place in the run.
 
     Interned by ``cell_source`` and ``input_source``, so that the same source is the same
-    object in every run; extraction compares and hashes little else.
+    object in every run; extraction compares and hashes little else.  ``family``: of an input
+    that says whether that event family is granted.
     """
 
-    __slots__ = ("kind", "number", "labels")
+    __slots__ = ("kind", "number", "labels", "family")
 
-    def __init__(self, kind: str, number: int, labels: tuple[object, ...]) -> None:
+    def __init__(
+        self, kind: str, number: int, labels: tuple[object, ...], family: str = ""
+    ) -> None:
         self.kind = kind  # "cell" or "input"
         self.number = number
         self.labels = labels
+        self.family = family
 
 
 @functools.cache
@@ -73,14 +77,14 @@ def cell_source(number: int) -> Source:
     return Source("cell", number, ())
 
 
-_INPUTS: dict[tuple[int, tuple[object, ...]], Source] = {}
+_INPUTS: dict[tuple[int, tuple[object, ...], str], Source] = {}
 
 
-def input_source(number: int, labels: tuple[object, ...]) -> Source:
+def input_source(number: int, labels: tuple[object, ...], family: str = "") -> Source:
     """The source of a run's ``number``-th input, with its possible values."""
     # True and 1 are equal, and so are tuples of them; their types tell them apart.
-    key = (number, tuple((type(v), v) for v in labels))
-    return _INPUTS.setdefault(key, Source("input", number, labels))
+    key = (number, tuple((type(v), v) for v in labels), family)
+    return _INPUTS.setdefault(key, Source("input", number, labels, family))
 
 
 Values = tuple[Source | None, tuple[Any, ...]]
@@ -417,18 +421,18 @@ class Run(Identities):
         if not condition:
             raise Disabled
 
-    def choose(self, name: str, values: Sequence[object]) -> FiniteTerm:
+    def choose(self, name: str, values: Sequence[object], family: str = "") -> FiniteTerm:
         if name in self.fixed:
             values = (self.fixed[name],)
-        source = input_source(len(self.inputs), tuple(values))
+        source = input_source(len(self.inputs), tuple(values), family)
         self.inputs.append((name, source))
         return FiniteTerm(self, (source, tuple(values)))
 
     def number(self, name: str, samples: Sequence[int]) -> FiniteTerm:
         return self.choose(name, samples)
 
-    def _flag(self, name: str) -> Cond:
-        return self.choose(name, (False, True)) == True  # noqa: E712 - a term
+    def _flag(self, name: str, family: str) -> Cond:
+        return self.choose(name, (False, True), family) == True  # noqa: E712 - a term
 
     def _never(self) -> Cond:
         return FiniteCond(self, lambda: False)

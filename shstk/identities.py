@@ -46,12 +46,16 @@ class Identities:
         """An arbitrary object that is free."""
         raise NotImplementedError
 
-    def _flag(self, name: str) -> Cond:
-        """An arbitrary yes or no."""
+    def _flag(self, name: str, family: str) -> Cond:
+        """An arbitrary yes or no: is the family granted?"""
         raise NotImplementedError
 
     def _never(self) -> Cond:
         """No."""
+        raise NotImplementedError
+
+    def require(self, condition: Cond | bool) -> None:
+        """The step can happen only where ``condition`` holds."""
         raise NotImplementedError
 
     # -- quantifiers -------------------------------------------------------------
@@ -68,10 +72,15 @@ class Identities:
     def may(self, family: str, name: str = "") -> Cond:
         if family not in FAMILIES:
             raise ValueError(f"unknown event family {family!r} in the text")
-        return self._never() if family in self.switched_off else self._flag(name or family)
+        return self._never() if family in self.switched_off else self._flag(name or family, family)
 
     def any_addr(self, name: str) -> Addr:
         return cast(Addr, self._any(Sort.ADDR, name))
+
+    def some_task(self, predicate: Callable[[Task], Cond]) -> Task:
+        found = cast(Task, self._any(Sort.TASK, "other"))
+        self.require(predicate(found))
+        return found
 
     def fresh_task(self, name: str) -> Task:
         return cast(Task, self._fresh(Sort.TASK, name, lambda t: t.ctl == Ctl.DEAD))

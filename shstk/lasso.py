@@ -37,7 +37,7 @@ def _work(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult],
 
 def _check(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult], float]:
     start = time.perf_counter()
-    tables = cached_tables(job.design, BOUND, job.without, tell)
+    tables = cached_tables(job.design, BOUND, tell)
     families = families_in(job.environment, job.without)
     results = check(
         tables,

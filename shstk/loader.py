@@ -6,6 +6,7 @@ Whatever is wrong with a design is said in one line, with the file and line wher
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.util
 import inspect
 import re
@@ -129,25 +130,84 @@ def _check_hooks(path: Path, cls: type[Design]) -> None:
             line = own.__code__.co_firstlineno
             given = f"{name}({', '.join(wanted)})"
             raise DesignError(f"{path}:{line}: the kernel calls {given}") from None
-        if name in vars(cls) and name not in RETURN_NOTHING and not _returns(own):
-            line = own.__code__.co_firstlineno
-            right = "it returns 0 for success" if name != "enabled" else "it returns a condition"
-            raise DesignError(f"{path}:{line}: {name} returns nothing; {right} (design.py)")
+    for name, own in vars(cls).items():
+        returns = _returned(cls, name) if inspect.isfunction(own) else ""
+        if returns:
+            _check_returns(path, name, own, returns)
+    _check_names(path, cls)
 
 
-RETURN_NOTHING = frozenset({"start_thread"})
+RIGHT = {"int": "it returns 0 for success", "Cond": "it returns a condition"}
 
 
-def _returns(function: Callable[..., Any]) -> bool:
-    """Some path of a function returns a value, or there is none but a refusal."""
+def _returned(cls: type, name: str) -> str:
+    """What the function of that name in a base class returns, as it is written; '': nothing."""
+    inherited = next((vars(c)[name] for c in cls.__mro__[1:] if name in vars(c)), None)
+    returns = getattr(inherited, "__annotations__", {}).get("return")
+    return returns if isinstance(returns, str) and returns != "None" else ""
+
+
+def _check_returns(path: Path, name: str, hook: Callable[..., Any], wanted: str) -> None:
+    """Every path of a function returns something that can be what its callers want."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(hook)))
     except (OSError, SyntaxError, TypeError):
-        return True
-    nodes = list(ast.walk(tree))
-    return any(isinstance(n, ast.Return) and n.value is not None for n in nodes) or any(
-        isinstance(n, ast.Raise) for n in nodes
-    )
+        return
+    function = tree.body[0]
+    if not isinstance(function, ast.FunctionDef):
+        return
+    first = hook.__code__.co_firstlineno
+    right = RIGHT.get(wanted, f"it returns {wanted}")
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return):
+            value = node.value.value if isinstance(node.value, ast.Constant) else 0
+            if node.value is None or (wanted == "int" and not isinstance(value, int)):
+                line = first + node.lineno - 1
+                said = "nothing" if node.value is None else repr(value)
+                raise DesignError(f"{path}:{line}: {name} returns {said}; {right}")
+    if not _ends(function.body):
+        line = first + (function.end_lineno or 1) - 1
+        raise DesignError(f"{path}:{line}: {name} can end without a return; {right}")
+
+
+def _ends(block: list[ast.stmt]) -> bool:
+    """No path comes to the end of a block."""
+    last = block[-1]
+    if isinstance(last, ast.If):
+        return bool(last.orelse) and _ends(last.body) and _ends(last.orelse)
+    return isinstance(last, (ast.Return, ast.Raise))
+
+
+def _check_names(path: Path, cls: type[Design]) -> None:
+    """What looks like a misspelled hook or attribute of a base, and nothing in the file uses."""
+    known = {n for base in cls.__mro__[1:] for n in (*vars(base), *inspect.get_annotations(base))}
+    tree = ast.parse(path.read_bytes())
+    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    used |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not _stored(n)}
+    lines = {
+        name: node.lineno
+        for body in (n.body for n in ast.walk(tree) if isinstance(n, ast.ClassDef))
+        for node in body
+        for name in _bound(node)
+    }
+    for name in vars(cls):
+        close = difflib.get_close_matches(name, known, 1, 0.8)
+        if name in lines and name not in known | used and close:
+            raise DesignError(
+                f"{path}:{lines[name]}: nothing uses {name}; did you mean {close[0]}?"
+            )
+
+
+def _stored(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """The names that a statement of a class body gives to something."""
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [t.id for t in targets if isinstance(t, ast.Name)]
 
 
 def _line(cls: type) -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from model.designs import DESIGNS, Design
+from model.designs import X86_DESIGNS, Design
 from properties.cpu import MACHINE_PROPERTIES
 from shstk.arguments import design
 from shstk.errors import UserError
@@ -49,7 +49,8 @@ def add_parser(sub: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try programs and say which properties they violate."""
-    designs = [design(name) for name in dict.fromkeys(arguments.designs)] or list(DESIGNS.values())
+    designs = [design(name) for name in dict.fromkeys(arguments.designs)]
+    designs = designs or list(X86_DESIGNS.values())
     wanted = frozenset(_known(name) for name in arguments.property)
     if arguments.depth is not None and not 1 <= arguments.depth <= DEPTH_MAX:
         raise UserError(f"--depth {arguments.depth}: a program has 1 to {DEPTH_MAX} operations")

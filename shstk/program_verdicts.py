@@ -10,6 +10,7 @@ from properties.cpu import MACHINE_PROPERTIES
 from shstk.cache import ROOT, digest, kept
 from shstk.pool import Meter, run
 from shstk.programs import ProgramVerdict, check_programs
+from shstk.reference import has_machine, want_machine
 from shstk.search import text_failures
 from shstk.verdicts import HOLDS, UNKNOWN, VIOLATED, Report
 
@@ -42,7 +43,12 @@ def _work(job: _Job, tell: Callable[[str], None]) -> tuple[str, list[ProgramVerd
 def program_verdicts(
     designs: Sequence[Design], wanted: frozenset[str], depth: int | None, meter: Meter
 ) -> tuple[dict[str, list[ProgramVerdict]], bool]:
-    """Verdicts by the name of the design, and whether Ctrl-C cut it short."""
+    """Verdicts by the name of the design, and whether Ctrl-C cut it short.
+
+    UserError where the reference machine cannot run one of them.
+    """
+    for design in designs:
+        want_machine(design)
     chosen = [id_ for id_ in MACHINE_PROPERTIES if not wanted or id_ in wanted]
     jobs = [_Job(design, id_, depth) for design in designs for id_ in chosen]
     answers, interrupted = run(_work, jobs, meter)
@@ -58,10 +64,14 @@ def attach(
     wanted: frozenset[str],
     meter: Meter,
 ) -> bool:
-    """Add them to the reports of the ordinary environment; True if Ctrl-C cut it short."""
+    """Add them to the reports of the ordinary environment; True if Ctrl-C cut it short.
+
+    Designs that the reference machine cannot run get none.
+    """
     if wanted and not wanted & MACHINE_PROPERTIES.keys():
         return False
-    found, interrupted = program_verdicts(designs, wanted, None, meter)
+    able = [design for design in designs if has_machine(design)]
+    found, interrupted = program_verdicts(able, wanted, None, meter)
     for report in reports:
         if report.environment == "ordinary":
             report.programs = found.get(report.design, [])

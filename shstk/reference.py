@@ -19,13 +19,14 @@ from model.kernel import STEPS
 from model.reference.machine import Effect, Machine, Move, NotNow
 from model.reference.operations import OPERATIONS
 from model.reference.system import Thread
-from model.reference.tokens import restore_tokens
+from model.reference.tokens import choices, restore_tokens
 from model.reference.values import Range
 from model.reference.vma import MMAP_BASE, Vma
 from model.reference.world import ConcreteWorld
 from model.state import NULL, Off, Sort
 from properties import LivenessConjunct
 from shstk.aftermath import aftermath
+from shstk.errors import UserError
 from shstk.refine import Correspondence, Outside, ret_matches, violated_in, word
 from shstk.replay import find_conjunct, violated_by
 from shstk.space import Bound, Space
@@ -59,8 +60,23 @@ class ReferenceReplay:
         return not self.reason
 
 
+def has_machine(design: Design) -> bool:
+    """There is a reference machine for the design's architecture."""
+    return design.architecture == "x86"
+
+
+def want_machine(design: Design) -> None:
+    """UserError where the reference machine cannot run the design."""
+    if not has_machine(design):
+        raise UserError(
+            f"{design.name} is a design for {design.architecture}: "
+            "the reference machine is an x86 and runs designs for x86 only"
+        )
+
+
 def replay_on_reference(trace: Trace, design: Design) -> ReferenceReplay:
-    """Execute a trace on the reference machine."""
+    """Execute a trace on the reference machine; UserError where there is none for the design."""
+    want_machine(design)
     try:
         actor = Actor(trace, design)
     except DoesNotReplay as reason:
@@ -148,7 +164,19 @@ class Actor:
         for name in ("addr", "to"):
             if name in step.picks:
                 given[name] = Range(self._start(step.picks[name]), 0)
+        if BY_NAME[step.step].family == "clone3-token":
+            given |= self._token(thread, step.picks)
+        if "other" in step.picks:
+            given["other"] = self._thread(int(step.picks["other"])).tid
         self.machine.step(thread, step.step, given)
+
+    def _token(self, thread: Thread, picks: Mapping[str, Pick]) -> dict[str, object]:
+        """The token that lies on a stack of the trace, or an address where there is none."""
+        space = self.machine.system.space(thread)
+        start = self._start(picks["addr"])
+        area = space.find(start)
+        lying = restore_tokens(space, area) if area and area.shadow else []
+        return choices(space, lying[0] if lying else start)
 
     def _start(self, number: object) -> int:
         """The machine's address for one of the trace's."""

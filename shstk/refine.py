@@ -84,7 +84,8 @@ class Correspondence:
         """A choice of the machine's as the finite model has it."""
         if isinstance(value, Range):
             return self.number(Sort.ADDR, value.start)
-        sort = {"child": Sort.TASK, "group": Sort.GROUP, "mm": Sort.MM}.get(name)
+        tasks = dict.fromkeys(("child", "other"), Sort.TASK)
+        sort = {**tasks, "group": Sort.GROUP, "mm": Sort.MM}.get(name)
         return value if sort is None else self.number(sort, value)
 
     # -- the whole state -----------------------------------------------------------

@@ -437,10 +437,10 @@ class _Observer:
         for name, source in dict(self._world.inputs).items():
             term = FiniteTerm(self._world, (source, source.labels))
             if name in wanted:
-                accepted = [v for v in source.labels if _pick(v) == wanted[name]]
+                accepted = [v for v in source.labels if pick(v) == wanted[name]]
                 if not term.is_in(accepted.__contains__):
                     return None
-            picks[name] = _pick(term.force())
+            picks[name] = pick(term.force())
         return picks if wanted.keys() <= picks.keys() else None
 
 
@@ -492,7 +492,7 @@ def _show(value: object) -> str:
     return str(plain.value if isinstance(plain, Enum) else plain)
 
 
-def _pick(value: object) -> Pick:
+def pick(value: object) -> Pick:
     """A choice as traces record it: by its words where it is not a number."""
     if isinstance(value, (bool, int, str)):
         return value

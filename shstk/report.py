@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ from counterexamples.render import render_text
 from model.designs import Design
 from shstk.build import CLAIMS
 from shstk.programs import ProgramVerdict, table
+from shstk.reference import has_machine
 from shstk.search import Site
 from shstk.space import Bound
+from shstk.summary import summary
 from shstk.verdicts import NOT_APPLICABLE, PROVED, UNKNOWN, VIOLATED, Report, Verdict
 
 WIDTH = 100
@@ -41,7 +44,7 @@ def site_name(site: Site) -> str:
 
 
 def text(reports: Sequence[Report], designs: dict[str, Design]) -> str:
-    """All reports: per design its verdicts in each environment, then the traces."""
+    """All reports: per design its verdicts in each environment and the traces; the summary."""
     out: list[str] = []
     for report in reports:
         design = designs[report.design]
@@ -54,20 +57,22 @@ def text(reports: Sequence[Report], designs: dict[str, Design]) -> str:
             *_coverage(report),
             "",
             *(line for verdict in report.verdicts for line in _verdict(verdict)),
-            *_programs(report),
+            *_programs(report, design),
             "",
         ]
         ordinary = _ordinary(report, reports)
         for verdict in report.violated:
             out += _trace(verdict, design, ordinary)
-    return "\n".join(out)
+    return "\n".join([*out, "=" * WIDTH, *summary(reports)])
 
 
-def _programs(report: Report) -> list[str]:
+def _programs(report: Report, design: Design) -> list[str]:
     """The CPU level: all short programs on the reference machine."""
+    head = "  on the reference machine, all programs up to a length (`shstk programs`)"
+    if report.environment == "ordinary" and not has_machine(design):
+        return ["", head, "  not applicable: the machine is an x86"]
     if not report.programs:
         return []
-    head = "  on the reference machine, all programs up to a length (`shstk programs`)"
     return ["", head, table(report.programs)]
 
 
@@ -114,7 +119,21 @@ def _verdict(verdict: Verdict) -> list[str]:
     others = verdict.sites[1:]
     if others:
         lines.append("            also " + _wrapped(others))
-    return lines
+    return lines + [f"            {line}" for line in depends_text(verdict)]
+
+
+def depends_text(verdict: Verdict) -> list[str]:
+    """The events that a violation needs, in words."""
+    if verdict.depends_on is None:
+        return []
+    helps = [s for s in verdict.depends_on if s not in verdict.not_met]
+    said = [
+        "; or ".join(f"without {', '.join(s)}" for s in each) for each in (helps, verdict.not_met)
+    ]
+    words = [
+        f"{word} {sets}" for word, sets in zip(("holds", "not met"), said, strict=True) if sets
+    ]
+    return textwrap.wrap("; ".join(words) or "no few events that it needs", WIDTH - 12)
 
 
 def _wrapped(sites: Sequence[Site]) -> str:
@@ -199,6 +218,10 @@ def program_json(verdict: ProgramVerdict) -> dict[str, Any]:
     }
 
 
+def _sets(sets: tuple[tuple[str, ...], ...] | None) -> list[list[str]] | None:
+    return None if sets is None else [list(s) for s in sets]
+
+
 def _verdict_json(verdict: Verdict, files: dict[int, str]) -> dict[str, Any]:
     trace = verdict.trace
     return {
@@ -210,7 +233,8 @@ def _verdict_json(verdict: Verdict, files: dict[int, str]) -> dict[str, Any]:
         "trace": files.get(id(trace)) if trace else None,
         "aftermath": list(trace.aftermath) if trace else [],
         "assumptions": list(verdict.assumptions),
-        "depends_on": None,  # not computed yet
+        "depends_on": _sets(verdict.depends_on),
+        "not_met_without": _sets(verdict.not_met),
         "witness": verdict.witness,
         "unexercised": list(verdict.unexercised),
         "saturated": verdict.saturated,

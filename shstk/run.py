@@ -19,6 +19,7 @@ from counterexamples.scenario import Scenario, ScenarioError, read
 from model.designs import DESIGNS, Design
 from shstk.errors import UserError
 from shstk.loader import DesignError, load_design
+from shstk.reference import want_machine
 from shstk.search import TEXT_ERRORS, text_failure
 
 INDENT = " " * 7
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         scenario = read(Path(arguments.file))
         designs = _designs(arguments.design, scenario)
+        for each in designs:
+            want_machine(each)
         told = _json if arguments.format == "json" else _text
         missed = told(scenario, designs)
     except (ScenarioError, DesignError) as error:

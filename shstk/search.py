@@ -19,7 +19,7 @@ from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit, Progress, Result, TrapError
 from shstk.loader import design_files
 from shstk.plan import Question, slices
-from shstk.reference import replay_on_reference
+from shstk.reference import has_machine, replay_on_reference
 from shstk.replay import Successor, replay, violation
 from shstk.slices import Slice
 from shstk.space import Space
@@ -72,10 +72,11 @@ class TextFailure(Exception):
 
 
 def text_failure(error: Exception, design: Design) -> TextFailure:
-    """Say where in the text an exception came from, innermost first."""
-    text = {str(p) for p in design_files(design)}
+    """Say where in the text an exception came from: in the design's own file, if it was there."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in reversed(frames) if f.filename in text), None)
+    own, *bases = [str(p) for p in design_files(design)]
+    places = [f for f in frames if f.filename == own] or [f for f in frames if f.filename in bases]
+    place = places[-1] if places else None
     where = f"{Path(place.filename).name}:{place.lineno}, in {place.name}: " if place else ""
     said = " ".join(str(error).split())[:200]
     return TextFailure(f"design {design.name}: {where}{type(error).__name__}: {said}")
@@ -83,7 +84,7 @@ def text_failure(error: Exception, design: Design) -> TextFailure:
 
 # What the text of a design can raise, and what our own engines do when it misleads them.
 TEXT_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError),
     *(MemoryError, RuntimeError, TypeError, ValueError),
 )
 
@@ -122,7 +123,7 @@ def _answer(question: Question, design: Design, progress: Callable[[str], None] 
     start = time.perf_counter()
     out = Answer(question)
     try:
-        tables = cached_tables(design, question.bound, question.switched_off, progress)
+        tables = cached_tables(design, question.bound, progress)
     except KeyboardInterrupt:
         nothing = Coverage(Slice(frozenset()), 0, "interrupted", 0, 0, 0, 0.0, 0, False, 0, 0)
         out.coverage.append(nothing)
@@ -263,7 +264,12 @@ def replays(trace: Trace, design: Design, space: Space) -> None:
 
 
 def on_reference(trace: Trace, design: Design) -> Trace:
-    """The trace with what comes of it on the reference machine; InternalError if it does not go."""
+    """The trace with what comes of it on the reference machine; InternalError if it does not go.
+
+    Unchanged where there is no machine for the design's architecture.
+    """
+    if not has_machine(design):
+        return trace
     try:
         found = replay_on_reference(trace, design)
     except NotNow as reason:

@@ -4,6 +4,7 @@ Trees are interned (equal subtrees are one node), so a tree is a number:
 
 * ``Test(cell, children)``: one child per value of the cell;
 * ``Choice(children)``: every child can happen;
+* ``Granted(family, children)``: the first, or, where the event family is on, either;
 * ``Leaf``: the step happens, with a parallel update.
 
 ``NONE``: the step cannot happen there.  ``TRAP``: no reachable state gets there.
@@ -40,6 +41,13 @@ class Choice:
     """Follow every child."""
 
     children: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Granted(Choice):
+    """Follow the first child, or either where the event family is on."""
+
+    family: str
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,11 @@ class Forest:
 
     def add(self, node: Node) -> int:
         """The number of a node; a test or choice without effect is its only child."""
-        if isinstance(node, Test):
+        if isinstance(node, (Test, Granted)):
             if len(set(node.children)) == 1:
                 return node.children[0]
             # TRAP is for states that do not occur: any answer is right there.
-        if isinstance(node, Choice):
+        elif isinstance(node, Choice):
             children = tuple(dict.fromkeys(c for c in node.children if c != NONE))
             if not children:
                 return NONE
@@ -97,14 +105,28 @@ class Forest:
             self.nodes.append(node)
         return number
 
+    def graft(self, nodes: Sequence[Node], roots: Iterable[int]) -> list[int]:
+        """Another forest's trees, whose nodes come after their children; their numbers here."""
+        numbers: list[int] = []
+        for node in nodes:
+            if isinstance(node, (Test, Choice)):
+                children = tuple(numbers[c] if c >= 0 else c for c in node.children)
+                node = replace(node, children=children)
+            numbers.append(self.add(node))
+        return [numbers[r] if r >= 0 else r for r in roots]
+
     def rewrite(
         self,
         root: int,
         test: Callable[[Test, tuple[int, ...]], int] | None = None,
         end: Callable[[Leaf | Mask], int] | None = None,
         memo: dict[int, int] | None = None,
+        families: frozenset[str] | None = None,
     ) -> int:
-        """Rebuild a tree bottom-up, with ``test`` and ``end`` in place of their nodes."""
+        """Rebuild a tree bottom-up, with ``test`` and ``end`` in place of their nodes.
+
+        With ``families``, those that are on: what is granted is a choice, or never so.
+        """
         memo = {} if memo is None else memo
         stack = [root]
         while stack:
@@ -122,7 +144,11 @@ class Forest:
                 stack.extend(todo)
                 continue
             children = tuple(memo[c] if c >= 0 else c for c in node.children)
-            if isinstance(node, Choice):
+            if isinstance(node, Granted) and families is None:
+                memo[at] = self.add(Granted(children, node.family))
+            elif isinstance(node, Granted) and families is not None and node.family not in families:
+                memo[at] = children[0]
+            elif isinstance(node, Choice):
                 memo[at] = self.add(Choice(children))
             else:
                 memo[at] = test(node, children) if test else self.add(Test(node.cell, children))
@@ -191,6 +217,8 @@ def _spread(space: Space, forest: Forest, trie: _Trie, allowed: dict[Source, int
     folded = tuple(TRAP if c is None else numbers[id(c)] for c in children)
     if source.kind == "cell":
         return forest.add(Test(source.number, folded))
+    if source.family and len(folded) == 2:
+        return forest.add(Granted(folded, source.family))
     return forest.add(Choice(tuple(c for c in folded if c != TRAP)))
 
 

@@ -26,6 +26,8 @@ class Verdict:
 
     ``trace`` is a shortest run to the violation; ``sites`` the other conjuncts and steps
     it is violated in.  ``unexercised``: conjuncts whose premise no run made true.
+    ``depends_on``: the smallest sets of event families without which it is not violated, those
+    of ``not_met`` last, without which nothing makes its premise true; None: not asked.
     """
 
     property: Property
@@ -38,6 +40,8 @@ class Verdict:
     seconds: float = 0.0
     note: str = ""
     assumptions: tuple[str, ...] = ()
+    depends_on: tuple[tuple[str, ...], ...] | None = None
+    not_met: tuple[tuple[str, ...], ...] = ()
 
     @builtins.property
     def witness(self) -> bool:
@@ -47,7 +51,10 @@ class Verdict:
 
 @dataclass
 class Report:
-    """A design in an environment: its verdicts and what it took."""
+    """A design in an environment: its verdicts and what it took.
+
+    ``depends``: its verdicts say what the violations depend on.
+    """
 
     design: str
     environment: str
@@ -56,6 +63,7 @@ class Report:
     refined: list[str]
     without: tuple[str, ...] = ()
     programs: list[ProgramVerdict] = field(default_factory=list)  # of the CPU level
+    depends: bool = False
 
     @builtins.property
     def violated(self) -> list[Verdict]:

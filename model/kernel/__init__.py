@@ -5,7 +5,7 @@ returns.  A step is a section that no other task can observe half-done; what
 survives a step boundary is a state variable.
 """
 
-from model.kernel import exec, exit, fork, prctl, signal, user
+from model.kernel import exec, exit, fork, prctl, signal, tokens, user
 from model.kernel.steps import FAMILIES, STEPS, Environment, Family, Step
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "fork",
     "prctl",
     "signal",
+    "tokens",
     "user",
 ]

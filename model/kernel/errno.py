@@ -8,6 +8,7 @@ from __future__ import annotations
 EPERM = 1
 ENOENT = 2
 EINTR = 4
+E2BIG = 7
 EAGAIN = 11
 ENOMEM = 12
 EFAULT = 14

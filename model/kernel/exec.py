@@ -10,7 +10,7 @@ from model.events import ExecStarted
 from model.kernel.exit import leave_mm, mm_release, mmput
 from model.kernel.signal import fatal_signal_pending, force_fatal_sig
 from model.kernel.steps import step
-from model.state import NULL, Ctl, Kind, Off, Task
+from model.state import NULL, Ctl, Kind, Task
 from model.world import Cond, World
 
 
@@ -80,8 +80,7 @@ def exec_mmap(k: World) -> None:
     current.mm = k.fresh_mm("mm")
     mmput(k, old_mm)
     current.mm_switched = True
-    current.ssp = NULL
-    current.off = Off.TOP
+    k.design.flush_thread(k, current)
     current.ctl = Ctl.EXEC_SWITCHED
 
 

@@ -1,31 +1,34 @@
 """clone in all its flavours: copy_process, kernel_clone, and the vfork wait.
 
 Read from kernel/fork.c of 6.12; 6.1 and what v1's 5.17 quotes of it have the same
-order.  Left out: the failures before copy_thread() (they touch nothing a shadow
-stack has), CLONE_SIGHAND without CLONE_THREAD, namespaces, ptrace.
+order.  Left out: CLONE_SIGHAND without CLONE_THREAD, namespaces, ptrace, and the failures
+before copy_thread() where nothing that they free has to do with a shadow stack.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from model.events import CloneFailed, CloneStarted, Failed
 from model.kernel.exit import leave_mm, mmput
-from model.kernel.mmap import STACK_SIZES, TASK_SIZE_MAX, owns_mapping
+from model.kernel.mmap import TASK_SIZE_MAX, owns_mapping
 from model.kernel.signal import fatal_signal_pending
 from model.kernel.steps import step
-from model.state import NULL, SHADOW_KINDS, YES, Ctl, Kind, Mm, Task
+from model.state import NULL, SHADOW_KINDS, YES, Addr, Ctl, Kind, Mm, Task
 from model.world import Cond, Term, World
 
 CLONE_VM = 0x0100
 CLONE_VFORK = 0x4000
 CLONE_THREAD = 0x10000
+NO_TOKEN = cast(Addr, NULL)
 
 # What fork makes of a mapping: of the child's own stack, and of everybody else's.
 # Ordinary memory and map_shadow_stack memory stay what they are: user space's.
 OWN_COPY = {k: Kind.COPY for k in (Kind.CLONE, Kind.SETUP, Kind.COPY, Kind.ORPHAN)}
 OTHER_COPY = {k: Kind.ORPHAN for k in (Kind.CLONE, Kind.SETUP, Kind.COPY, Kind.ORPHAN)}
 
+EARLY_FAILURES = ("EAGAIN: RLIMIT_NPROC", "EAGAIN: max_threads", "ENOMEM: copy_files")
 LATE_FAILURES = (
     "EAGAIN: alloc_pid",
     "EEXIST: set_tid in use",
@@ -38,16 +41,20 @@ LATE_FAILURES = (
 
 @dataclass(frozen=True)
 class CloneArgs:
-    """kernel_clone_args: flags, worker (args->fn), and the ABI of the system call."""
+    """kernel_clone_args: flags, worker (args->fn), and the ABI of the system call.
+
+    ``shstk_token``: the stack that the token in clone3's argument lies on.
+    """
 
     flags: int
     worker: bool = False
+    shstk_token: Addr = NO_TOKEN
 
     def stack_size(self, k: World) -> Term:
         """clone3's stack_size, in bytes; 0 where clone() or fork() was called."""
         if self.worker:
             return k.choose("stack_size", (0,))
-        size = k.number("stack_size", STACK_SIZES)
+        size = k.number("stack_size", k.design.stack_sizes)
         # clone3_stack_valid(): access_ok() of a stack that does not begin at 0.
         k.require(size < TASK_SIZE_MAX)
         return size
@@ -74,6 +81,8 @@ def copy_process(k: World, args: CloneArgs) -> None:
     current.child = child
     current.clone_vfork = args.flags & CLONE_VFORK != 0
     err = k.design.copy_thread(k, child, args)
+    if err == 0:
+        err = k.design.shstk_validate_clone(k, child, args)
     if err != 0:
         k.emit(Failed(current, err))
         bad_fork_cleanup_io(k)
@@ -142,6 +151,24 @@ def create_io_thread(k: World) -> None:
 
 
 @step(
+    Ctl.USER,
+    family="early-clone-failure",
+    function="copy_process",
+    source="kernel/fork.c, 6.12",
+)
+def early_clone_failure(k: World) -> None:
+    """the clone fails before copy_mm(): what is freed is a copy of its creator, mm included"""
+    current = k.current
+    k.require(k.design.releases_with_task_struct)
+    k.require(~fatal_signal_pending(current))
+    child = k.fresh_task("child")
+    dup_task_struct(k, child)
+    k.choose("error", EARLY_FAILURES)
+    current.child = child
+    bad_fork_cleanup_mm(k)
+
+
+@step(
     Ctl.CLONE_COPIED,
     family="late-clone-failure",
     function="copy_process",
@@ -169,15 +196,20 @@ def bad_fork_cleanup_thread(k: World) -> None:
 
 
 def bad_fork_cleanup_io(k: World) -> None:
-    """The error exit when copy_thread() itself failed: no exit_thread(child)."""
+    """The error exit of copy_thread() and the token's check: no exit_thread(child)."""
     bad_fork_cleanup_mm(k)
 
 
 def bad_fork_cleanup_mm(k: World) -> None:
-    """mmput(child->mm), and the child is gone; the caller gets the error."""
+    """mmput(child->mm), free_task(), and the child is gone; the caller gets the error.
+
+    arch_release_task_struct() comes last, but child->mm is not reset; where it is the
+    caller's the mm is still there, so the order does not matter.
+    """
     current = k.current
     child = current.child
     mm = child.mm
+    k.design.arch_release_task_struct(k, child)
     stack = current.mm.at(current.ssp)
     k.emit(
         CloneFailed(

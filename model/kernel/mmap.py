@@ -92,7 +92,6 @@ def vm_munmap(k: World, tsk: Task, addr: Addr, size: Term) -> str:
     contended (by another user of the mm, or by a reader of /proc).  A sealed area is
     -EPERM, size 0 is -EINVAL, a range without areas is success (mm/mmap.c, 6.12).
     """
-    mm = k.current.mm
     if size == 0:
         return EINVAL
     # Who dies of a signal comes from get_signal(), which has taken SIGKILL off the queue.
@@ -100,6 +99,14 @@ def vm_munmap(k: World, tsk: Task, addr: Addr, size: Term) -> str:
     if fatal_signal_pending(k.current) & ~dequeued:
         if k.may("munmap-eintr", "mmap_lock contended"):
             return EINTR
+    return do_munmap(k, tsk, addr, size)
+
+
+def do_munmap(k: World, tsk: Task, addr: Addr, size: Term) -> str:
+    """What vm_munmap() does once it has the mmap_lock."""
+    mm = k.current.mm
+    if size == 0:
+        return EINVAL
     mapping = mm.at(addr)
     if mapping.sealed == YES:
         return EPERM

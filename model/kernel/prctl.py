@@ -54,7 +54,8 @@ def lock(k: World) -> None:
     """arch_prctl: lock a feature"""
     current = k.current
     k.require(~fatal_signal_pending(current))
-    if k.choose("feature", (SHSTK, WRSS)) == SHSTK:
+    k.require(k.design.can_lock(current))
+    if k.choose("feature", k.design.lockable) == SHSTK:
         current.locked_shstk = True
         return
     current.locked_wrss = True
@@ -64,6 +65,7 @@ def lock(k: World) -> None:
 def wrss_control(k: World) -> None:
     """arch_prctl: WRSS on or off"""
     current = k.current
+    k.require(k.design.has_wrss)
     k.require(~fatal_signal_pending(current))
     k.require(current.locked_wrss == NO)
     k.require(k.design.enabled(current))

@@ -62,6 +62,7 @@ _ORDINARY = [
     ("vm", "CLONE_VM without CLONE_THREAD: another process in the same mm"),
     ("worker", "the kernel makes a worker for a task (io_uring)"),
     ("compat", "clone and arch_prctl through the 32-bit system call entry"),
+    ("early-clone-failure", "clone fails before it has copied the mm (RLIMIT_NPROC)"),
     ("late-clone-failure", "clone fails after copy_thread"),
     ("tls-failure", "clone with CLONE_SETTLS and a bad TLS address"),
     ("alloc-failure", "mapping a shadow stack fails with -ENOMEM"),
@@ -83,6 +84,7 @@ _ORDINARY = [
 _PIVOT = [
     ("map-shadow-stack", "map_shadow_stack(2)"),
     ("pivot", "RSTORSSP, SAVEPREVSSP: moving to another shadow stack"),
+    ("clone3-token", "clone3 with shstk_token: the child starts on a stack with a token"),
 ]
 _HOSTILE = [
     ("mseal", "mseal(2) of a shadow stack"),

@@ -97,6 +97,7 @@ def munmap(k: World) -> None:
 def map_shadow_stack(k: World) -> None:
     """map_shadow_stack(2), with a restore token or without"""
     begin_user(k)
+    k.require(k.design.configured)
     mm = k.current.mm
     mapping = mm.at(k.fresh_addr(mm, "addr"))
     mapping.kind = Kind.MAP

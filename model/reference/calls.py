@@ -11,7 +11,7 @@ from typing import Literal
 
 from model.kernel import errno
 from model.kernel.fork import CLONE_THREAD, CLONE_VFORK, CLONE_VM, LATE_FAILURES
-from model.reference import image
+from model.reference import image, tokens
 from model.reference.machine import BY_NAME, Machine, Move, NotNow, Read, Returned
 from model.reference.operations import Address, Bytes, NewTask, operation, user_code
 from model.reference.system import Thread
@@ -44,6 +44,12 @@ FLAVOURS = {
     CLONE_VFORK: "clone_vfork_copy",
     CLONE_VM | CLONE_VFORK | CLONE_THREAD: "clone_vfork_thread",
     CLONE_VM: "clone_vm",
+}
+# clone3 with a token; that it is used with other flags, too, is left out.
+TOKEN_FLAVOURS = {
+    CLONE_VM | CLONE_THREAD: "clone_token_thread",
+    CLONE_VM | CLONE_VFORK: "clone_token_vfork",
+    0: "clone_token_fork",
 }
 # How user space makes a clone fail after copy_thread(), in the order of LATE_FAILURES.
 LateFailure = Literal["pids", "set_tid", "pidfd-limit", "pidfd-pointer", "cgroup", "pidns"]
@@ -92,7 +98,7 @@ def _start(
     if made is None:
         t.plan.pop(Ctl.CLONE_COPIED, None)
         return
-    if step in ("clone_thread", "clone_vm"):
+    if step in ("clone_thread", "clone_token_thread", "clone_vm"):
         made.altstack = None  # sas_ss_reset()
     if stack is not None:
         assert made.frame is not None
@@ -106,6 +112,21 @@ def _flavour(flags: int) -> str:
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
         return ""
     return FLAVOURS[flags & (CLONE_VM | CLONE_VFORK | CLONE_THREAD)]
+
+
+def _token_flavour(flags: int) -> str:
+    """The step for a set of flags with a token; NotNow where it is left out."""
+    step = TOKEN_FLAVOURS.get(flags & (CLONE_VM | CLONE_VFORK | CLONE_THREAD))
+    if step is None:
+        raise NotNow("of clones with a token there are VM|THREAD|SIGHAND, VM|VFORK and 0")
+    return step
+
+
+def _token_error(m: Machine, token: int) -> int:
+    """What copy_clone_args_from_user() and clone3_args_valid() say of a token."""
+    if not m.design.has_clone_token:
+        return errno.E2BIG  # copy_struct_from_user(): not zero beyond what it knows
+    return errno.EINVAL if token % 8 else 0
 
 
 def _flags(words: str) -> int:
@@ -174,11 +195,12 @@ def clone3(
     tls: Literal["good", "bad"] = "good",
     fails: LateFailure | None = None,
     compat: bool = False,
+    shstk_token: Address | None = None,
 ) -> None:
     """clone3(2).
 
     Without ``stack`` the program's own memory is used, so that the data stack ends where
-    the task's part of it does.
+    the task's part of it does.  ``shstk_token``: where the token of the child's shadow stack is.
     """
     m.require_running(t)
     _new_name(m, child)
@@ -194,8 +216,17 @@ def clone3(
     step = _flavour(bits)
     if not step:
         return refuse(m, t, "clone3", errno.EINVAL)
-    given: dict[str, object] = {"stack_size": stack_size}
-    given["bad TLS"] = tls == "bad" and bits & CLONE_SETTLS != 0
+    bad = tls == "bad" and bits & CLONE_SETTLS != 0
+    given: dict[str, object] = {"stack_size": stack_size, "bad TLS": bad}
+    if shstk_token:
+        space = m.system.space(t)
+        error = _token_error(m, shstk_token) or (
+            not bad and tokens.unseen_error(space, shstk_token)
+        )
+        if error:
+            return refuse(m, t, "clone3", error)
+        step = _token_flavour(bits)
+        given |= tokens.choices(space, shstk_token)
     where = stack + stack_size if stack else None
     _start(m, t, "clone3", step, child, given, where, fails, compat)
     return None

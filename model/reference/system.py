@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from model.cpu.concrete import ConcreteCpu
 from model.cpu.world import Frame
@@ -129,6 +129,8 @@ class System:
     def new_space(self) -> AddressSpace:
         """An empty address space with the design's guard gaps."""
         gaps = GuardGaps.v1 if self.design.guard_gaps == "both" else GuardGaps.merged
+        if not self.design.gap_below_new:
+            gaps = replace(gaps, placement=0)
         huge = self.design.huge_pages
         return AddressSpace(gaps=gaps, limit_bytes=self.limit_bytes, huge_pages=huge)
 

@@ -17,7 +17,7 @@ from model.kernel import FAMILIES, Step
 from model.kernel.errno import ENOMEM
 from model.reference.system import Group as GroupState
 from model.reference.system import System, Thread
-from model.reference.tokens import restore_tokens
+from model.reference.tokens import SHSTK_TOKEN, restore_tokens
 from model.reference.values import NOTHING, Range, Truth, Value, plain
 from model.reference.vma import AddressSpace, Vma
 from model.state import (
@@ -119,10 +119,16 @@ class ConcreteWorld:
         self._change()
         value = plain(value)
         number = plain(record)
-        if isinstance(record, Task):
+        if isinstance(record, Task) and field.name == "off" and SHSTK_TOKEN in self.given:
+            self.system.threads[number].ssp = cast(int, self.given[SHSTK_TOKEN]) + 8
+        elif isinstance(record, Task):
             _set_task_field(self.system.threads[number], field.name, value)
         elif isinstance(record, Group):
             setattr(self.system.groups[number], field.name, value)
+        elif field.name == "token":
+            assert value is False, "the kernel's text only takes a token"
+            token = cast(int, self.given[SHSTK_TOKEN])
+            self.system.mms[number].store(token, 8, 0, shadow=True, user=True)
         else:
             range_ = cast(Range, plain(record.index[1]))
             _set_mapping_field(self.system.mms[number], range_, field.name, value)
@@ -178,6 +184,13 @@ class ConcreteWorld:
         value = self.given[name]
         self.picks[name] = value
         return cast(Addr, self.handle(Sort.ADDR, value))
+
+    def some_task(self, predicate: Callable[[Task], Cond]) -> Task:
+        fits = [n for n in self.system.threads if predicate(self.handle(Sort.TASK, n))]
+        self.require(Truth(bool(fits)))
+        chosen = self.given.get("other", fits[0])
+        self.picks["other"] = chosen
+        return cast(Task, self.handle(Sort.TASK, chosen))
 
     # -- fresh objects -------------------------------------------------------------
     def fresh_task(self, name: str) -> Task:

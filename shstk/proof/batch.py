@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import z3
@@ -53,20 +54,16 @@ def batch(name: str, premises: list[z3.BoolRef], goals: dict[str, z3.BoolRef]) -
     text = solver.sexpr()
     declarations, assertions = _split(text)
     count = len(assertions) - len(negated)
-    names: dict[str, str] = {}
-    commands = [_standard(c, names) for c in [*declarations, *assertions[:count]]]
+    commands = [_standard(c) for c in [*declarations, *assertions[:count]]]
     bodies = [a.removeprefix("(assert").removesuffix(")").strip() for a in assertions[count:]]
-    standard = [_standard(body, dict(names)) for body in bodies]
+    standard = [_standard(body) for body in bodies]
     prelude = "".join(f"{command}\n" for command in commands)
     return Batch(name, prelude, tuple(Goal(g, b) for g, b in zip(negated, standard, strict=True)))
 
 
-def _standard(text: str, names: dict[str, str]) -> str:
-    """A command or term on one line, in SMT-LIB's words, with fresh names counted from 0.
-
-    Fresh names have numbers that depend on what else was made before.  ``names`` says what
-    became of those seen already; different names stay different.
-    """
+@lru_cache(maxsize=20_000)
+def _standard(text: str) -> str:
+    """A command or term on one line, in SMT-LIB's words; many paths share the same premises."""
     open_: list[list[str]] = [[]]
     for match in _TOKEN.finditer(text):
         token = match[0]
@@ -76,7 +73,7 @@ def _standard(text: str, names: dict[str, str]) -> str:
             closed = open_.pop()
             open_[-1].append(_application(closed))
         else:
-            open_[-1].append(_word(token, names))
+            open_[-1].append(_WORDS.get(token, token))
     return " ".join(_constant(part) for part in open_[0])
 
 
@@ -89,16 +86,6 @@ def _application(parts: list[str]) -> str:
 
 def _constant(part: str) -> str:
     return _EMPTY.get(part, part)
-
-
-def _word(token: str, names: dict[str, str]) -> str:
-    base, mark, number = token.rpartition("!")
-    if token.startswith("|") or not mark or not number.isdigit():
-        return _WORDS.get(token, token)
-    if token not in names:
-        taken = sum(n.rpartition("!")[0] == base for n in names)
-        names[token] = f"{base}!{taken}"
-    return names[token]
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:

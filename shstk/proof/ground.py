@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import z3
 
 from model.state import Sort
+from shstk.proof import lowlevel
 from shstk.proof.sorts import INDEX, NAMES, Universe
 from shstk.proof.terms import SymbolicCond, Tree
 
@@ -31,6 +33,11 @@ class Schema:
     formula: Any
     places: tuple[Place, ...]
 
+    @cached_property
+    def pointers(self) -> Any:
+        """The variables, for many substitutions."""
+        return lowlevel.pointers([v.as_ast() for v in self.variables])
+
 
 @dataclass(frozen=True)
 class Universal:
@@ -43,6 +50,11 @@ class Universal:
     positive: bool = True
     schema: Schema | None = None
 
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from others: its name and its guard's id."""
+        return self.name, self.guard.get_id() if self.guard is not None else None
+
 
 @dataclass
 class Instance:
@@ -51,6 +63,7 @@ class Instance:
     formula: Any
     places: tuple[Place, ...] = ()
     universals: list[Universal] = field(default_factory=list)
+    id: int = -1  # the formula's, where it is kept
 
 
 class Grounder:
@@ -116,13 +129,19 @@ class Grounder:
         return z3.And(*real, body)
 
     # -- instances -------------------------------------------------------------------
-    def instance(self, universal: Universal, objects: Sequence[Any]) -> Instance:
-        """A universal at some terms; kept, because paths share most of them."""
-        guard = universal.guard.get_id() if universal.guard is not None else None
-        key = (universal.name, guard, *(o.get_id() for o in objects))
+    def instance(
+        self, universal: Universal, objects: Sequence[Any], key: tuple[Any, ...] | None = None
+    ) -> Instance:
+        """A universal at some terms; kept, because paths share most of them.
+
+        ``key``: the universal's, then the terms' ids, if they are known already.
+        """
+        if key is None:
+            key = (*universal.key, *(o.get_id() for o in objects))
         known = self._instances.get(key)
         if known is None:
             known = self._instance(universal, objects)
+            known.id = known.formula.get_id()
             self._instances[key] = known
             self._kept += [*objects, universal.guard]
         return known
@@ -130,8 +149,8 @@ class Grounder:
     def _instance(self, universal: Universal, objects: Sequence[Any]) -> Instance:
         if universal.schema is not None:
             # No quantifier inside: made once, and then only its variables are replaced.
-            renaming = list(zip(universal.schema.variables, objects, strict=True))
-            return Instance(z3.substitute(universal.schema.formula, *renaming))
+            schema = universal.schema
+            return Instance(lowlevel.substitute(schema.formula, schema.pointers, objects))
         real = [
             self.universe.is_object(s, o) for s, o in zip(universal.sorts, objects, strict=True)
         ]
@@ -217,6 +236,26 @@ class Grounder:
         self._places[term.get_id()] = (term, out)
         return out
 
+    def named(self, term: Any, places: Sequence[Place]) -> tuple[Place, ...]:
+        """The tasks that a formula speaks about by what a variable of a place holds."""
+        at = {tuple(t.get_id() for t in p) for p in places}
+        found: dict[int, Place] = {}
+        stack = [term]
+        seen: set[int] = set()
+        while stack:
+            t = stack.pop()
+            if t.get_id() not in seen:
+                seen.add(t.get_id())
+                args = t.children()
+                stack += args
+                if args and t.sort().eq(self.universe.sorts[Sort.TASK]):
+                    if tuple(a.get_id() for a in args) in at:
+                        found[t.get_id()] = (t,)
+        return tuple(found.values())
+
+
+Found = tuple[tuple[int, ...], Place]  # terms, with their ids before them
+
 
 class Terms:
     """The terms that universals are instantiated at, by how far they are from the claims."""
@@ -224,36 +263,33 @@ class Terms:
     def __init__(self) -> None:
         self._sorts = {name: sort for sort, name in NAMES.items()}
         self._known: set[tuple[int, ...]] = set()
-        self._at: list[dict[tuple[Sort, ...], list[Place]]] = []
+        self._at: list[dict[tuple[Sort, ...], list[Found]]] = []
 
     def add(self, places: Iterable[Place]) -> None:
         """The next level; terms that are known already belong to an earlier one."""
-        new: dict[tuple[Sort, ...], list[Place]] = {}
+        new: dict[tuple[Sort, ...], list[Found]] = {}
         for place in places:
             for part in dict.fromkeys((place, *((t,) for t in place))):
                 key = tuple(t.get_id() for t in part)
                 if key not in self._known:
                     self._known.add(key)
                     sorts = tuple(self._sorts[str(t.sort())] for t in part)
-                    new.setdefault(sorts, []).append(part)
+                    new.setdefault(sorts, []).append((key, part))
         self._at.append(new)
 
-    def tuples(self, sorts: tuple[Sort, ...], level: int) -> Iterator[Place]:
+    def tuples(self, sorts: tuple[Sort, ...], level: int) -> Iterator[Found]:
         """Tuples at a level: of one variable or a mapping all, of several only the nearest."""
-        if sorts in INDEX.values():
-            yield from self._at[level].get(sorts, [])
-        elif len(sorts) == 1:
+        if len(sorts) == 1 or sorts in INDEX.values():
             yield from self._at[level].get(sorts, [])
         elif level == 0:
             ranges = [self._at[0].get((s,), []) for s in sorts]
-            yield from (tuple(p[0] for p in chosen) for chosen in itertools.product(*ranges))
-        elif not sorts:
-            yield from [()] if level == 0 else []
+            for chosen in itertools.product(*ranges):
+                yield tuple(i[0] for i, _ in chosen), tuple(t[0] for _, t in chosen)
 
 
 def instantiate(
     grounder: Grounder, universals: Sequence[Universal], places: Iterable[Place]
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Instance]]:
     """Instances of all universals at some terms, by the name of the claim.
 
     A claim with an existential of its own brings a witness; at that, and where its claim
@@ -273,15 +309,14 @@ def instantiate(
             brings = universal.schema is None and universal.guard is None
             if brings and level > 0:
                 continue
-            guard = universal.guard.get_id() if universal.guard is not None else None
             for each in range(level + 1):
-                for objects in terms.tuples(universal.sorts, each):
-                    key = (universal.name, guard, *(o.get_id() for o in objects))
+                for ids, objects in terms.tuples(universal.sorts, each):
+                    key = (*universal.key, *ids)
                     if key in done:
                         continue
                     done.add(key)
-                    made = grounder.instance(universal, objects)
-                    yield universal.name, made.formula
+                    made = grounder.instance(universal, objects, key)
+                    yield universal.name, made
                     known += made.universals
                     if brings:
                         found.update((tuple(t.get_id() for t in p), p) for p in made.places)

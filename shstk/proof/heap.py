@@ -12,6 +12,7 @@ from typing import Any
 import z3
 
 from model.state import Field
+from shstk.proof.sorts import births
 
 Read = Callable[..., Any]
 
@@ -22,11 +23,13 @@ class Heap:
     def __init__(self, base: dict[Field[Any], Any]) -> None:
         self._read: dict[Field[Any], Read] = {f: _applied(g) for f, g in base.items()}
         self.touched: set[Field[Any]] = set()
+        self.newborn: list[tuple[Any, Any]] = []  # tasks made, and when
 
     def copy(self) -> Heap:
         """This state, as it is now."""
         out = Heap({})
         out._read, out.touched = dict(self._read), set(self.touched)
+        out.newborn = list(self.newborn)
         return out
 
     def read(self, field: Field[Any], index: tuple[Any, ...]) -> Any:
@@ -36,6 +39,13 @@ class Heap:
     def write(self, field: Field[Any], index: tuple[Any, ...], value: Any) -> None:
         """From now on the variable of that object holds ``value``."""
         self.update(field, lambda *at: _same(at, index), lambda *_at: value)
+
+    def born(self, task: Any) -> Any:
+        """When the task was made."""
+        out = births()(task)
+        for child, when in self.newborn:
+            out = z3.If(_same((task,), (child,)), when, out)
+        return out
 
     def update(
         self, field: Field[Any], where: Callable[..., z3.BoolRef], value: Callable[..., Any]

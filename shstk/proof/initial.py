@@ -57,5 +57,5 @@ def initial_batch(design: Design, pool: Sequence[Invariant]) -> Batch:
         goals[claimed.name] = z3.Not(claimed.negated)
         places += where
         universals += more
-    premises += [f for _, f in instantiate(problems.grounder, universals, places)]
+    premises += [made.formula for _, made in instantiate(problems.grounder, universals, places)]
     return batch("initial state", premises, goals)

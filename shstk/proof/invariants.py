@@ -11,7 +11,7 @@ import z3
 from model.designs import Design
 from model.state import Sort
 from properties import PROPERTIES, StateConjunct, TaskConjunct
-from properties.lemmas import LEMMAS
+from properties.lemmas import CHAIN_LEMMAS, LEMMAS, Lemma
 from properties.vocabulary import Claim
 from shstk.proof.forking import Fork
 from shstk.proof.heap import Heap
@@ -48,7 +48,7 @@ class Invariant:
 
 def pool() -> tuple[Invariant, ...]:
     """Every lemma, then every claim about states of a property."""
-    out = [Invariant(m.name, m.sentence, m.where, m.sorts, m.holds) for m in LEMMAS.values()]
+    out = [_lemma(m) for m in LEMMAS.values()]
     for prop in PROPERTIES.values():
         for c in prop.conjuncts:
             if isinstance(c, StateConjunct):
@@ -56,6 +56,15 @@ def pool() -> tuple[Invariant, ...]:
                 name = f"{prop.id}/{c.name}"
                 out.append(Invariant(name, prop.claim, c.where, sorts, c.holds, prop.id))
     return tuple(out)
+
+
+def of_chains() -> tuple[Invariant, ...]:
+    """The lemmas about chains of vfork children; no state of the finite world decides them all."""
+    return tuple(_lemma(m) for m in CHAIN_LEMMAS.values())
+
+
+def _lemma(m: Lemma) -> Invariant:
+    return Invariant(m.name, m.sentence, m.where, m.sorts, m.holds)
 
 
 def named(names: Sequence[str]) -> tuple[Invariant, ...]:

@@ -75,8 +75,14 @@ def limited(way: Way, limits: Sequence[Limit]) -> Any:
 
 
 def check_limits(limits: Sequence[Limit], ways: Sequence[Way]) -> None:
-    known = {choice.name for way in ways for choice, _ in way.inputs if is_number(choice)}
+    """Refuse limits on what no step chooses, and numbers that a flag does not have."""
+    known = [(c.name, t) for way in ways for c, t in way.inputs if is_number(c)]
+    numbers = {name for name, term in known if not z3.is_bool(term)}
+    flags = {name for name, _ in known} - numbers
     for limit in limits:
-        if limit.name not in known:
-            names = ", ".join(sorted(known)) or "nothing"
+        if limit.name not in numbers | flags:
+            names = ", ".join(sorted(numbers | flags)) or "nothing"
             raise UserError(f"no step asks for {limit.name!r}: numbers and flags are {names}")
+        if limit.name in flags and (limit.op not in ("=", "!=") or limit.number > 1):
+            right = f"say {limit.name}=1 or {limit.name}=0"
+            raise UserError(f"--where {limit}: {limit.name} is a flag, yes (1) or no (0); {right}")

@@ -11,11 +11,11 @@ import z3
 
 from model.designs import Design
 from model.state import Field, Sort
-from shstk.proof.ground import Grounder, Place, Universal, instantiate
+from shstk.proof.ground import Grounder, Instance, Place, Universal, instantiate
 from shstk.proof.heap import Heap
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import Path
-from shstk.proof.sorts import INDEX, Universe, functions
+from shstk.proof.sorts import INDEX, Universe, births, functions
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Problem:
     """Ground premises by name ('' what is always assumed), and the claims' negations."""
 
     path: Path
-    premises: list[tuple[str, Any]]
+    premises: list[tuple[str, Instance]]
     claims: list[Claimed]
 
 
@@ -76,7 +76,7 @@ class Problems:
 
     def problem(self, path: Path) -> Problem:
         """What is to be proved of a path."""
-        premises: list[tuple[str, Any]] = [("", axiom) for axiom in self.universe.axioms]
+        premises = [("", Instance(axiom, id=axiom.get_id())) for axiom in self.universe.axioms]
         universals = list(self.universals)
         places: dict[tuple[int, ...], Place] = {}
 
@@ -84,9 +84,10 @@ class Problems:
             places.update((tuple(t.get_id() for t in p), p) for p in where)
 
         look([path.world.index(path.world.current)])
-        for condition in path.world.path:
+        for condition in (*path.world.path, *path.world.granted):
             made = self.grounder.assumed(path.name, condition)
-            premises.append(("", made.formula))
+            made.id = made.formula.get_id()
+            premises.append(("", made))
             look(made.places)
             universals += made.universals
         changes = self._changes(path)
@@ -99,8 +100,8 @@ class Problems:
             look(where)
             look(p for place in where for p in _moved(place, written))
             universals += more
-        for name, formula in instantiate(self.grounder, universals, places.values()):
-            premises.append((name if name in self.names else "", formula))
+        for name, made in instantiate(self.grounder, universals, places.values()):
+            premises.append((name if name in self.names else "", made))
         return problem
 
     def _changes(self, path: Path) -> list[tuple[Any, Any]]:
@@ -111,6 +112,9 @@ class Problems:
             for f in vars(record).values():
                 if isinstance(f, Field) and f in path.world.heap.touched:
                     out.append((self.base[f], path.world.heap.read(f, at)))
+        if path.world.heap.newborn:
+            task = z3.Var(0, self.universe.sorts[Sort.TASK])
+            out.append((births(), path.world.heap.born(task)))
         return out
 
     def _claims(
@@ -127,7 +131,8 @@ class Problems:
         for number, event in enumerate(path.events):
             made = self.grounder.refuted(event.name, event.holds)
             claimed = Claimed(f"{event.name} {number}", "event", made.formula)
-            yield claimed, made.places, made.universals
+            where = (*made.places, *self.grounder.named(made.formula, made.places))
+            yield claimed, where, made.universals
         for number, (what, real_) in enumerate(path.needs):
             claimed = Claimed(f"{what} exists {number}", "need", z3.Not(real_))
             yield claimed, self.grounder.places(real_), []

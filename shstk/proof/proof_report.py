@@ -9,7 +9,7 @@ from typing import Any
 from model.designs import Design
 from model.kernel import FAMILIES
 from properties import PROPERTIES
-from properties.lemmas import LEMMAS
+from properties.lemmas import CHAIN_LEMMAS, LEMMAS
 from shstk.proof.cpu_proofs import CpuProof, TheoremProof
 from shstk.proof.judge import BOUNDED, Judged, Judgement
 from shstk.proof.proofs import ClaimProof, DesignProof
@@ -92,7 +92,8 @@ def _pool(proof: DesignProof) -> list[str]:
     """Every inductive claim: what it says, and what fails without it."""
     lines = ["  Inductive claims, and what is not proved without them:", ""]
     for name in proof.kept:
-        sentence = LEMMAS[name].sentence if name in LEMMAS else PROPERTIES[name.split("/")[0]].claim
+        lemma = LEMMAS.get(name) or CHAIN_LEMMAS.get(name)
+        sentence = lemma.sentence if lemma else PROPERTIES[name.split("/")[0]].claim
         lines.append(f"  {name}: {sentence}")
         fails: dict[str, list[str]] = {}
         for claim, path in proof.missing.get(name, ()):

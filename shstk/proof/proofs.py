@@ -21,7 +21,7 @@ from shstk.plan import families_in
 from shstk.pool import Meter
 from shstk.proof import proof_cache
 from shstk.proof.induction import Dropped, Induction, enabled_steps, induction
-from shstk.proof.invariants import pool
+from shstk.proof.invariants import of_chains, pool
 from shstk.proof.solvers import identity, solve
 from shstk.verdicts import NOT_INDUCTIVE, PROVED, UNKNOWN
 
@@ -144,9 +144,11 @@ def obligations(
     explain: bool = False,
 ) -> Induction:
     """The obligations, not asked yet."""
-    steps = enabled_steps(families_in(environment, without))
+    families = families_in(environment, without)
+    # Where a waiter can die and leave its child, chains break: to try these would only take time.
+    tried = pool() if "vfork-abandon" in families else (*pool(), *of_chains())
     try:
-        return induction(design, steps, without, pool(), tell, explain)
+        return induction(design, enabled_steps(families), without, tried, tell, explain)
     except KeyboardInterrupt:
         raise Interrupted from None
 

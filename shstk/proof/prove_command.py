@@ -29,6 +29,7 @@ from shstk.proof.limits import parse_where
 from shstk.proof.proof_report import WIDTH, as_json, cpu_json, cpu_text, text
 from shstk.proof.proofs import Interrupted, obligations, prove
 from shstk.proof.smtlib import export
+from shstk.reference import has_machine, want_machine
 from shstk.search import TextFailure, text_failures
 from shstk.verdicts import NOT_INDUCTIVE, PROVED
 
@@ -54,7 +55,6 @@ def add_parser(sub: Any) -> None:
     parser.add_argument(
         "--solver",
         choices=("z3", "cvc5", "both"),
-        default="z3",
         help="who has to say unsat to every obligation (default: z3, which also finds the proof)",
     )
     parser.add_argument(
@@ -90,10 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         given.known(name, EVERY_PROPERTY, "property", "properties") for name in arguments.property
     )
     without, environment = given.without(arguments), given.environment(arguments)
-    if arguments.certificates and not arguments.smtlib:
-        raise UserError("--certificates are written beside the obligations: say --smtlib DIR too")
-    if arguments.where is not None and arguments.search is None:
-        raise UserError("--where goes with --search N")
+    _check(arguments)
     meter = Meter()
     try:
         with text_failures(design):
@@ -109,6 +106,29 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(str(failure)) from None
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that would say nothing beside the others."""
+    if arguments.search is not None:
+        proving = ("solver", "smtlib", "certificates", "explain")
+        given_too = [
+            f"--{name}" for name in proving if getattr(arguments, name) not in (None, False)
+        ]
+        if given_too:
+            raise UserError(
+                f"--search looks for a violation and proves nothing: leave out "
+                f"{', '.join(given_too)}, or --search"
+            )
+    elif arguments.where is not None:
+        raise UserError("--where goes with --search N")
+    if arguments.certificates and not arguments.smtlib:
+        raise UserError("--certificates are written beside the obligations: say --smtlib DIR too")
+
+
+def _solvers(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Who has to confirm a proof."""
+    return ("z3", "cvc5") if arguments.solver == "both" else (arguments.solver or "z3",)
+
+
 def _prove(
     arguments: argparse.Namespace,
     design: Design,
@@ -118,11 +138,13 @@ def _prove(
     meter: Meter,
 ) -> int:
     """The life cycle, then the CPU's text; unless only properties of one of them are asked for."""
-    solvers = ("z3", "cvc5") if arguments.solver == "both" else (arguments.solver,)
+    solvers = _solvers(arguments)
     judgement, cpu = None, None
     if not wanted or wanted & PROPERTIES.keys():
         judgement = _judged(arguments, design, environment, without, wanted, meter)
-    if not wanted or wanted & MACHINE_PROPERTIES.keys():
+    if wanted & MACHINE_PROPERTIES.keys():
+        want_machine(design)
+    if has_machine(design) and (not wanted or wanted & MACHINE_PROPERTIES.keys()):
         cpu = prove_cpu(design, solvers, meter)
     meter.clear()
     machine = wanted & MACHINE_PROPERTIES.keys()
@@ -153,8 +175,7 @@ def _judged(
     wanted: frozenset[str],
     meter: Meter,
 ) -> Judgement:
-    solvers = ("z3", "cvc5") if arguments.solver == "both" else (arguments.solver,)
-    proof = prove(design, environment, without, solvers, meter, arguments.explain)
+    proof = prove(design, environment, without, _solvers(arguments), meter, arguments.explain)
     return judge(proof, design, wanted, given.share_of_memory(), meter)
 
 
@@ -219,7 +240,9 @@ def _export(
     meter: Meter,
 ) -> None:
     made = obligations(design, environment, without, meter.show)
-    every = [*made.batches, *batches(cpu_theorems(design))]
+    every = list(made.batches)
+    if has_machine(design):
+        every += batches(cpu_theorems(design))
     meter.clear()
     directory = Path(arguments.smtlib)
     export(every, directory)

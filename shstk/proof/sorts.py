@@ -140,6 +140,15 @@ def bounded(bound: Bound) -> Universe:
     return Universe(sorts, null, left, elements)
 
 
+@cache
+def births() -> Any:
+    """When a task was made, as a number: later ones have greater ones.  Any number of tasks only.
+
+    A ghost: set when a task is made, and asked by lemmas alone.
+    """
+    return z3.Function("task.born", unbounded().sorts[Sort.TASK], z3.IntSort())
+
+
 def range_of(universe: Universe, field: Field[Any]) -> Any:
     """The z3 sort of a variable's values."""
     if field.sort is not None:

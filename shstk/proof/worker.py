@@ -14,15 +14,17 @@ import z3
 
 from model.designs import Design
 from model.kernel import Step
+from shstk.proof import lowlevel
 from shstk.proof.batch import Batch, batch
 from shstk.proof.forking import covered
+from shstk.proof.ground import Instance
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import Path, step_paths
 from shstk.proof.problem import Problem, Problems
 from shstk.proof.sorts import unbounded
 from shstk.proof.terms import Tree
 
-RLIMIT = 5_000_000  # z3 resource units for one question of the search for an invariant
+RLIMIT = 20_000_000  # z3 resource units for one question of the search for an invariant
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,32 @@ class Proved:
     witnessed: frozenset[str] = frozenset()  # conjuncts whose premise the path can make true
 
 
+@dataclass(frozen=True)
+class _Guard:
+    """A premise behind a switch: the switch's id, and pointers to it and to what is asserted."""
+
+    id: int
+    mark: Any
+    guarded: Any
+    kept: tuple[Any, Any]
+
+
 class _Guards:
     """Premises behind switches, made once for all the paths that share them."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._known: dict[tuple[str, int], _Guard] = {}
 
-    def of(self, name: str, formula: Any) -> tuple[Any, Any]:
+    def of(self, name: str, instance: Instance) -> _Guard:
         """A lemma's instance: its switch, and what is asserted."""
-        key = (name, formula.get_id())
+        key = (name, instance.id)
         known = self._known.get(key)
         if known is None:
             mark = z3.Bool(f"premise {len(self._known)}")
             # The formula is kept with it: its id must not be used again.
-            known = self._known[key] = (mark, z3.Implies(mark, formula))
+            guarded = lowlevel.implies(mark, instance.formula)
+            known = _Guard(mark.get_id(), mark.as_ast(), guarded.as_ast(), (mark, guarded))
+            self._known[key] = known
         return known
 
 
@@ -74,26 +88,31 @@ class _Solver:
 
     def __init__(self, problem: Problem, guards: _Guards) -> None:
         self.problem = problem
+        self.guards = guards  # keeps what there are only pointers to
         self.solver = z3.SimpleSolver()
         self.solver.set("rlimit", RLIMIT)
         self.failing: dict[int, str] = {}
-        self.marks: list[tuple[str, Any]] = []  # the lemma, its instance's switch
+        self.marks: list[tuple[str, Any]] = []  # the lemma, its instance's switch (a pointer)
         self.place: dict[int, int] = {}  # of a switch, by its id
         context, solver = self.solver.ctx.ref(), self.solver.solver
-        for n, (name, formula) in enumerate(problem.premises):
-            mark, guarded = guards.of(name, formula)
+        for n, (name, instance) in enumerate(problem.premises):
+            guard = guards.of(name, instance)
             # There are hundreds of thousands of them, and add() is slow.
-            z3.Z3_solver_assert(context, solver, guarded.as_ast())
-            self.marks.append((name, mark))
-            self.place[mark.get_id()] = n
+            z3.Z3_solver_assert(context, solver, guard.guarded)
+            self.marks.append((name, guard.mark))
+            self.place[guard.id] = n
         self.claims = [z3.Bool(f"claim {n}") for n in range(len(problem.claims))]
         for flag, claimed in zip(self.claims, problem.claims, strict=True):
-            self.solver.add(z3.Implies(flag, claimed.negated))
+            z3.Z3_solver_assert(context, solver, lowlevel.implies(flag, claimed.negated).as_ast())
+        self._kept: tuple[Collection[str] | None, list[Any]] = (None, [])
         self.used: list[int] = []  # the premises of the last proof of all claims
 
     def _on(self, kept: Collection[str]) -> list[Any]:
-        """The switches of what is assumed."""
-        return [mark for name, mark in self.marks if not name or name in kept]
+        """The switches of what is assumed, as pointers; the guards keep the terms."""
+        if self._kept[0] is not kept:
+            on = [mark for name, mark in self.marks if not name or name in kept]
+            self._kept = (kept, on)
+        return self._kept[1]
 
     def pending(self, kept: Collection[str]) -> list[int]:
         """The claims that are still to be proved."""
@@ -105,11 +124,12 @@ class _Solver:
 
     def ask(self, kept: Collection[str], wanted: Sequence[int]) -> Any:
         """Is one of these claims false, if the kept lemmas held before?"""
-        return self.solver.check(*self._on(kept), z3.Or(*(self.claims[n] for n in wanted)))
+        some = z3.Or(*(self.claims[n] for n in wanted))
+        return lowlevel.check(self.solver, [*self._on(kept), some.as_ast()])
 
     def core(self) -> list[int]:
         """The premises that the last proof has used."""
-        ids = (c.get_id() for c in self.solver.unsat_core())
+        ids = lowlevel.core_ids(self.solver)
         return sorted(self.place[i] for i in ids if i in self.place)
 
     def lemmas(self, premises: Sequence[int]) -> frozenset[str]:
@@ -118,18 +138,20 @@ class _Solver:
 
     def possible(self, kept: Collection[str]) -> Any:
         """Can the path be taken, as far as is known?"""
-        return self.solver.check(*self._on(kept))
+        return lowlevel.check(self.solver, self._on(kept))
 
-    def witnessed(self, kept: Collection[str]) -> frozenset[str]:
+    def witnessed(self, kept: Collection[str], known: Collection[str]) -> frozenset[str]:
         """The conjuncts about events whose premise does not contradict what is known here.
 
+        Those that are ``known`` to have a witness elsewhere are not asked about.
         Quantifiers in a premise are not looked into: too much may count as possible, never
         too little.
         """
-        events = self.problem.path.events
+        events = [e for e in self.problem.path.events if e.name not in known]
         on = self._on(kept)
-        if not events or self.possible(kept) == z3.unsat:
-            return frozenset()
+        possible = self.possible(kept) if events else z3.unsat
+        if possible != z3.sat:
+            return frozenset(e.name for e in events if possible == z3.unknown)
         model = self.solver.model()
         out = {e.name for e in events if isinstance(e.premise, Tree)}
         out |= {e.name for e in events if z3.is_true(model.eval(e.premise.term, True))}
@@ -137,7 +159,7 @@ class _Solver:
             if event.name not in out:
                 self.solver.push()
                 self.solver.add(event.premise.term)
-                if self.solver.check(*on) != z3.unsat:
+                if lowlevel.check(self.solver, on) != z3.unsat:
                     out.add(event.name)
                 self.solver.pop()
         return frozenset(out)
@@ -200,8 +222,19 @@ class Worker:
         }
 
     def check(self, kept: Collection[str], paths: Collection[str] | None) -> list[Found]:
-        """Ask of every path, or of some, what fails if the kept lemmas held before."""
-        return [s.check(kept) for n, s in self.solvers.items() if paths is None or n in paths]
+        """Ask of every path, or of some, what fails if the kept lemmas held before.
+
+        What fails on one path is not assumed, nor asked again, on the next.
+        """
+        now = frozenset(kept)
+        out = []
+        for name, solver in self.solvers.items():
+            if paths is None or name in paths:
+                found = solver.check(now)
+                out.append(found)
+                if not now.isdisjoint(found.failing):
+                    now = now.difference(found.failing)
+        return out
 
     def missing(self, kept: Collection[str], lemma: str) -> list[tuple[str, str]]:
         """What is not proved any more if a lemma is left out: claims, and on which paths."""
@@ -213,13 +246,16 @@ class Worker:
 
     def obligations(self, kept: Collection[str], explain: bool) -> list[Proved]:
         """The paths' obligations as text, each with no more premises than the proof has used."""
-        return [self._obligation(s, kept, explain) for s in self.solvers.values()]
+        seen: set[str] = set()
+        return [self._obligation(s, kept, explain, seen) for s in self.solvers.values()]
 
-    def _obligation(self, s: _Solver, kept: Collection[str], explain: bool) -> Proved:
+    def _obligation(
+        self, s: _Solver, kept: Collection[str], explain: bool, seen: set[str]
+    ) -> Proved:
         problem = s.problem
         wanted = s.pending(kept)
         negated = {problem.claims[n].name: problem.claims[n].negated for n in wanted}
-        premises = [problem.premises[n][1] for n in s.used]
+        premises = [problem.premises[n][1].formula for n in s.used]
         texts = batch(problem.path.name, premises, {n: z3.Not(f) for n, f in negated.items()})
         out = Proved(problem.path.step.name, problem.path.name, texts)
         failing = [problem.claims[n] for n in s.failing]
@@ -228,7 +264,8 @@ class Worker:
         out.unknown = tuple(
             problem.claims[n].name for n, why in s.failing.items() if why == "unknown"
         )
-        out.witnessed = s.witnessed(kept)
+        out.witnessed = s.witnessed(kept, seen)
+        seen |= out.witnessed
         if explain:
             # Of properties, claim by claim; of lemmas, as the path's proof has it.
             for n in wanted:

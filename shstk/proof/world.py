@@ -71,6 +71,7 @@ class SymbolicWorld(Identities):
         self.inputs: list[Input] = []
         self.events: list[Event] = []
         self.dereferenced: list[tuple[str, z3.BoolRef]] = []
+        self.granted: list[SymbolicCond] = []  # conditions on births, which can always be met
         self._current = current
         self.watch: Callable[[SymbolicWorld, Event], None] | None = None
         self._asking = False  # a predicate of an exists is being evaluated
@@ -211,7 +212,7 @@ class SymbolicWorld(Identities):
     def number(self, name: str, samples: Sequence[int]) -> Term:
         return Word(self._input(name, z3.BitVecSort(64), tuple(samples), None), self.decide)
 
-    def _flag(self, name: str) -> Cond:
+    def _flag(self, name: str, family: str) -> Cond:
         return self.cond(self._input(name, z3.BoolSort(), (False, True), None))
 
     def _never(self) -> Cond:
@@ -226,6 +227,29 @@ class SymbolicWorld(Identities):
         found = self._any(sort, name)
         self.require(free(found))
         return found
+
+    # -- births ------------------------------------------------------------------
+    def fresh_task(self, name: str) -> Task:
+        task = super().fresh_task(name)
+        if self.universe.elements is None:
+            self._bear(task)
+        return task
+
+    def _bear(self, task: Task) -> None:
+        """The task is younger than all others.  Granted, not decided: there is such a number."""
+        when = z3.Int(f"birth.{len(self.heap.newborn)}{self.tag}")
+        since = self._exists(Sort.TASK, lambda t: self._born_since(t, when))
+        self.granted.append(self.tree(~since))
+        self.heap.newborn.append((self.index(task)[0], when))
+
+    def _born_since(self, task: Task, when: Any) -> Cond:
+        return self.cond(self.heap.born(self.index(task)[0]) >= when)
+
+    def older(self, t: Task, u: Task) -> Cond:
+        """``t`` was made before ``u``: only a lemma, of any number of tasks, may ask."""
+        if self._current is not None or self.universe.elements is not None:
+            raise TypeError("only a lemma may ask who is older")
+        return self.cond(self.heap.born(self.index(t)[0]) < self.heap.born(self.index(u)[0]))
 
     # -- bulk --------------------------------------------------------------------
     def copy_mappings(

@@ -16,7 +16,7 @@ from counterexamples.interpret import Run, Step, Verdict
 from counterexamples.lines import NUMERIC, Do, make, operations_text, parse_line
 from counterexamples.picture import pictures
 from counterexamples.scenario import LINES_MAX, Scenario, ScenarioError, parse, read, write
-from model.designs import DESIGNS
+from model.designs import X86_DESIGNS
 from model.reference.operations import OPERATIONS, NewTask, Parameter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -28,7 +28,7 @@ def executed(scenario: Scenario) -> list[tuple[Step, list[Verdict]]]:
     """Every step on every design, with all that is told of it; the end's verdicts come last."""
     done = []
     for name in scenario.designs:
-        run = Run(scenario, DESIGNS[name])
+        run = Run(scenario, X86_DESIGNS[name])
         for step in run.steps():
             if step.done is not None:
                 teller = Teller(run.machine, run.names, step.before, step.after)
@@ -350,7 +350,7 @@ def test_facts_about_the_machine(text: str) -> None:
 def test_too_much_is_refused_soon(text: str) -> None:
     """What would take for ever, or all memory, is refused within seconds, or comes to an end."""
     start = time.monotonic()
-    for design in DESIGNS:
+    for design in X86_DESIGNS:
         try:
             executed(parse(f"design: {design}\n{text}"))
         except ScenarioError as error:
@@ -412,7 +412,7 @@ START = ["P arch_prctl ENABLE", "P sigaction SIGSEGV", "P sigaction SIGILL", "P 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(sorted(DESIGNS)),
+    st.sampled_from(sorted(X86_DESIGNS)),
     st.booleans(),
     st.lists(lines(), max_size=25),
     st.integers(0, len(START)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from model.designs import DESIGNS
 from shstk.cli import main
 
 SMALL = ["--tasks", "2", "--mms", "1", "--stacks", "1"]
@@ -20,7 +21,7 @@ def test_designs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["designs"]) == 0
     assert "linux-6.12" in capsys.readouterr().out
     assert main(["designs", "--format", "json"]) == 0
-    assert [d["design"] for d in json.loads(capsys.readouterr().out)] == ["v1", "linux-6.12"]
+    assert [d["design"] for d in json.loads(capsys.readouterr().out)] == list(DESIGNS)
 
 
 def test_properties_and_events_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +47,10 @@ def test_properties_and_events_are_listed(capsys: pytest.CaptureFixture[str]) ->
         ["check", "--memory", "lots"],
         ["check", "--expect", "/nonexistent.json"],
         ["check", "--out", "/dev/null/x"],
+        ["check", "--record", "/dev/null/x"],
+        ["check", "--record", "/"],
+        ["check", "--format", "xml"],
+        ["baseline", "nosuch"],
         ["trace", "v1", "nosuch"],
         ["trace", "nosuch", "own-mm"],
         ["explore", "v1", "--graph", "x.png"],
@@ -138,14 +143,16 @@ def test_a_property_of_the_cpu_level(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["run", str(file)]) == 0
 
 
-def test_expected_verdicts_decide_the_status(tmp_path: Path) -> None:
-    """With --expect the status says whether the verdicts are the expected ones."""
-    file = tmp_path / "expect.json"
-    words = ["check", "v1", *SMALL, "--property", "not-in-use", "--expect", str(file)]
-    file.write_text('{"v1": {"not-in-use": "violated"}}')
-    assert main(words) == 0
-    file.write_text('{"v1": {"not-in-use": "holds"}}')
-    assert main(words) == 1
+def test_the_end_of_a_check_is_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    """All verdicts counted, then each violation in a line, whatever was printed before."""
+    words = ["--property", "not-in-use", "--property", "inherited", "--bounded"]
+    assert main(["check", "v1", "linux-6.12", *SMALL, *words]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    violated = "  VIOLATED  not-in-use                  {} steps   nobody-else-on-it (properties/"
+    assert lines[-4] == "v1, ordinary environment: 1 holds, 1 violated"
+    assert lines[-3].startswith(violated.format(3))
+    assert lines[-2] == "linux-6.12, ordinary environment: 1 holds, 1 violated"
+    assert lines[-1].startswith(violated.format(6))
 
 
 def test_without_an_event_a_violation_is_gone(capsys: pytest.CaptureFixture[str]) -> None:

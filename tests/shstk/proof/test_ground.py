@@ -192,7 +192,7 @@ def proved(claims: Sequence[Invariant], step: Step) -> set[str]:
         problem = problems.problem(path)
         solver = z3.Solver()
         solver.set("rlimit", 3_000_000)
-        solver.add(*(formula for _, formula in problem.premises))
+        solver.add(*(made.formula for _, made in problem.premises))
         asked = [c for c in problem.claims if c.kind == "invariant" and c.name in left]
         left -= {c.name for c in asked if solver.check(c.negated) != z3.unsat}
     return left
@@ -382,8 +382,9 @@ def problem_disagreements(
             continue
         problem = problems.problem(path)
         solver = z3.Solver()
-        solver.add(*(formula for _, formula in problem.premises))
-        told = [*problem.premises, *((c.name, c.negated) for c in problem.claims)]
+        solver.add(*(made.formula for _, made in problem.premises))
+        told = [(n, made.formula) for n, made in problem.premises]
+        told += [(c.name, c.negated) for c in problem.claims]
         solver.add(*diagram(run.universe, at, constants, [f for _, f in told]))
         if solver.check() == z3.unsat:
             yield f"{path.name}: its premises are false, and it is taken"

@@ -31,11 +31,18 @@ from shstk.text import check_source
 BOUNDS = (Bound(2, 1, 1), Bound(1, 2, 2))
 NO_VFORK = ORDINARY - {"vfork", "vfork-copy", "vfork-thread", "vfork-abandon"}
 FAMILIES = {"ordinary": ORDINARY, "without vfork": NO_VFORK}
+SOME = tuple(DESIGNS[name] for name in ("v1", "linux-6.12", "proposed"))
 BITS = 60  # claims that one exploration can be asked for
 
 # The lemmas that are false in a reachable state of the small bounds.
 FALSE = {
     ("v1", "ordinary"): {
+        "held-by-its-owner",
+        "held-is-mapped",
+        "nobody-has-left",
+        "released-holds-nothing",
+        "thread-to-be-shares-nothing",
+        "worker-holds-nothing",
         "off-has-no-size",
         "on-is-enabled",
         "on-its-own",
@@ -45,6 +52,10 @@ FALSE = {
         "wrss-is-enabled",
     },
     ("v1", "without vfork"): {
+        "held-by-its-owner",
+        "held-is-mapped",
+        "thread-to-be-shares-nothing",
+        "worker-holds-nothing",
         "off-has-no-size",
         "on-is-enabled",
         "on-its-own",
@@ -53,6 +64,10 @@ FALSE = {
         "wrss-is-enabled",
     },
     ("linux-6.12", "ordinary"): {
+        "nobody-has-left",
+        "on-holds-its-stack",
+        "owner-holds",
+        "worker-holds-nothing",
         "no-features",
         "no-size-no-base",
         "on-is-recorded",
@@ -61,7 +76,14 @@ FALSE = {
         "worker-has-no-stack",
         "worker-owns-nothing",
     },
-    ("linux-6.12", "without vfork"): {"no-features", "no-size-no-base"},
+    ("linux-6.12", "without vfork"): {
+        "no-features",
+        "no-size-no-base",
+        "nobody-has-left",
+        "on-holds-its-stack",
+        "owner-holds",
+        "worker-holds-nothing",
+    },
 }
 
 FalseIn = Callable[[Design, str], set[str]]
@@ -125,7 +147,7 @@ def test_the_lemmas_that_are_false(false_in: FalseIn, design: Design, families: 
 def test_every_lemma_is_true_of_some_design(false_in: FalseIn) -> None:
     """A lemma that is true of no design, with vfork or without, is of no use."""
     useless = set(LEMMAS)
-    for design, families in itertools.product(DESIGNS.values(), FAMILIES):
+    for design, families in itertools.product(SOME, FAMILIES):
         useless &= false_in(design, families)
     assert useless == set()
 

@@ -53,7 +53,7 @@ def states(design: Design, step: Step) -> tuple[tuple[Valuation, int], ...]:
 
 def agree(*names: str) -> Iterator[str]:
     """How the paths of these steps differ from the finite world."""
-    for step, design in itertools.product(STEPS, DESIGNS.values()):
+    for step, design in itertools.product(STEPS, BOTH):
         if step.name not in names:
             continue
         run, chance = StepRun(unbounded(), design, step), random.Random(0)
@@ -71,7 +71,7 @@ def one(chance: random.Random, case: Case) -> Iterator[dict[str, object]]:
 def failing() -> Iterator[str]:
     """Agreement of clones that fail, in every state of a small model."""
     steps = [s for s in STEPS if s.name == "late_clone_failure"]
-    for step, design in itertools.product(steps, DESIGNS.values()):
+    for step, design in itertools.product(steps, BOTH):
         run, chance = StepRun(unbounded(), design, step), random.Random(0)
         for state in small(design):
             for task in range(SMALL.tasks):
@@ -88,6 +88,7 @@ def small(design: Design) -> tuple[Valuation, ...]:
 space_of = cache(Space)
 
 
+BOTH = tuple(DESIGNS[name] for name in ("v1", "linux-6.12"))
 CLONE_STEPS = ("clone_thread",)
 FORK_STEPS = ("fork", "clone_commit")
 EXIT_STEPS = ("exit_mm_release", "exit_mm_drop", "exec_mmap", "start_thread")
@@ -107,7 +108,7 @@ def forks() -> Iterator[str]:
 def bereft() -> Iterator[str]:
     """Agreement on the end of a clone whose child is not there."""
     (step,) = (s for s in STEPS if s.name == "clone_commit")
-    for design in DESIGNS.values():
+    for design in BOTH:
         run, chance = StepRun(unbounded(), design, step), random.Random(0)
         for known, task in states(design, step):
             state = list(known)
@@ -128,7 +129,7 @@ def users() -> Iterator[str]:
 def uncovered() -> Iterator[str]:
     """Steps whose paths leave something out."""
     steps = [s for s in STEPS if s.name in ("enable", "exit_mm_drop", "rstorssp")]
-    for design in DESIGNS.values():
+    for design in BOTH:
         yield from gaps(design, steps)
 
 
@@ -141,13 +142,13 @@ def texts() -> Iterator[str]:
 def missing() -> Iterator[str]:
     """What is to be proved, and no problem says so."""
     steps = [s for s in STEPS if s.name in ("exit_mm_drop", "start_thread", "lock")]
-    for design in DESIGNS.values():
+    for design in BOTH:
         yield from dropped(design, steps, most=2)
 
 
 def excluded() -> Iterator[str]:
     """What the finite world does, and problems say is impossible."""
-    for design, seed in itertools.product(DESIGNS.values(), range(12)):
+    for design, seed in itertools.product(BOTH, range(12)):
         yield from transition_disagreements(design, seed)
 
 
@@ -721,7 +722,7 @@ def steps_begin_anywhere(patch: Patch) -> None:
 @pytest.fixture(scope="module")
 def honest_states() -> None:
     """States are found before anything is changed."""
-    for design in DESIGNS.values():
+    for design in BOTH:
         small(design)
         for step in STEPS:
             if step.name in (*CLONE_STEPS, *FORK_STEPS, *EXIT_STEPS, *USER_STEPS):

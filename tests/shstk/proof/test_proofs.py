@@ -51,7 +51,7 @@ def few(design: Design) -> Induction:
     return induction(design, steps, frozenset(), pool())
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", ("v1", "linux-6.12"))
 def test_every_property_is_proved_or_violated(design: str) -> None:
     """Nothing about states and events is left open, and nothing proved is violated."""
     judgement = judge(proof_of(design), DESIGNS[design], frozenset(), None, Meter())
@@ -74,7 +74,7 @@ def test_an_assumption_proves_what_is_violated_without_it() -> None:
     assert whole is not None and whole.status == NOT_INDUCTIVE
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", ("v1", "linux-6.12"))
 def test_a_second_solver_confirms_every_obligation(design: str) -> None:
     """cvc5 says unsat wherever z3 does, or nothing would be proved by both."""
     proof = proof_of(design)

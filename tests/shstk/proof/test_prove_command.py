@@ -13,6 +13,8 @@ from shstk.proof.proofs import prove
 from shstk.proof.prove_command import _counterexamples
 from shstk.verdicts import NOT_INDUCTIVE
 
+SIZES = ["--search", "2", "--property", "size-explicit", "--where"]
+
 
 def test_prove_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 0 if all that was asked about is proved."""
@@ -75,6 +77,14 @@ def test_a_counterexample_to_induction_is_no_violation(
         (["--search", "0", "--property", "own-mm"], "a run of 1 to"),
         (["--where", "stack_size=1"], "--where goes with --search"),
         (["--search", "2", "--property", "size-explicit", "--where", "bogus"], "no condition"),
+        (["--search", "2", "--smtlib", "d"], "leave out --smtlib, or --search"),
+        (["--search", "2", "--solver", "z3"], "leave out --solver, or --search"),
+        (["--search", "2", "--explain"], "leave out --explain, or --search"),
+        (["--search", "2", "--certificates"], "leave out --certificates, or --search"),
+        ([*SIZES, "compat=7"], "--where compat=7: compat is a flag"),
+        ([*SIZES, "compat<1"], "say compat=1 or compat=0"),
+        ([*SIZES, "stack_size=1,nosuch=1"], "no step asks for 'nosuch': numbers and flags are"),
+        ([*SIZES, "to=1"], "no step asks for 'to'"),
     ],
 )
 def test_a_wrong_question_is_one_line(

@@ -1,0 +1,55 @@
+"""linux-6.6-rc1: the design as it was merged.
+
+"x86/shstk: Handle thread shadow stack", b2926a36b97a, with 83bc7940a701 (munmap is not tried
+again on -EINTR) and before the three fixes of September 2023.  A vfork child is told by its
+vfork_done alone: it has its parent's base and size.  Read from arch/x86/kernel/shstk.c and
+process.c and asm/mmu_context.h of 6.6-rc1.
+"""
+
+from __future__ import annotations
+
+from model.designs.fix_vfork_clone_failure import FixVforkCloneFailure
+from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
+from model.kernel.mmap import mmap_shadow_stack, rlimit_stack
+from model.state import NO, NULL, Kind, Off, Task
+from model.world import World
+
+
+class Linux66RC1(FixVforkCloneFailure):
+    """The design as merged."""
+
+    name = "linux-6.6-rc1"
+    title = "the design as merged, June to September 2023"
+    cite = "b2926a36b97a, with 83bc7940a701 (6.6-rc1)"
+    source = "arch/x86/kernel/shstk.c, 6.6-rc1"
+
+    def shstk_alloc_thread_stack(self, k: World, tsk: Task, args: CloneArgs) -> int:
+        if k.current.shstk == NO:
+            return 0
+        if args.flags & (CLONE_VFORK | CLONE_VM) != CLONE_VM:
+            return 0
+        requested = args.stack_size(k)
+        rlimit = rlimit_stack(k)
+        size = self.adjust_shstk_size(k, requested, rlimit)
+        compat = args.in_compat_syscall(k)
+        addr, err = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
+        if err != 0:
+            return err
+        tsk.base = addr
+        tsk.size = size
+        tsk.ssp = addr  # fpu_clone() -> update_fpu_shstk()
+        tsk.off = Off.TOP
+        return 0
+
+    def shstk_free(self, k: World, tsk: Task) -> int:
+        if k.current.shstk == NO:
+            return 0
+        if (tsk.mm == NULL) | (tsk.mm != k.current.mm):
+            return 0
+        self.unmap_shadow_stack(k, tsk)
+        return 0
+
+    def deactivate_mm(self, k: World, tsk: Task) -> int:
+        if tsk.vfork_done == NULL:
+            return self.shstk_free(k, tsk)
+        return 0

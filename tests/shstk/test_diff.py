@@ -1,0 +1,160 @@
+"""`shstk diff`: what a change of design does to verdicts and behaviour."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from model.designs import DESIGNS, Design
+from model.designs.linux_6_12 import Linux612
+from model.kernel import FAMILIES
+from shstk import diff_command
+from shstk.diff import Asked, Diff, compare
+from shstk.diff_json import as_json
+from shstk.diff_text import text
+from shstk.hooks import differing
+from shstk.loader import load_design
+from shstk.parting import on_trace
+from shstk.space import Bound
+from shstk.verdicts import VIOLATED
+
+ON = {"kernel", "enable", "vfork", "exit", "sigkill", "late-clone-failure", "vfork-abandon"}
+WITHOUT = frozenset(f for f in FAMILIES if f not in ON)
+ASKED = Asked(
+    bound=Bound(2, 1, 1),
+    without=WITHOUT,
+    wanted=frozenset({"not-in-use", "freed-at-most-once"}),
+    proofs=False,
+)
+HEAD = '''"""A design."""
+from model.designs.linux_6_12 import Linux612
+from model.kernel.fork import CLONE_VFORK
+from model.state import NO, NULL
+
+
+class Mine(Linux612):
+    """{what}"""
+'''
+KEEPS = (
+    HEAD.format(what="A vfork child keeps its parent's bookkeeping.")
+    + """
+    name = "keeps"
+
+    def shstk_alloc_thread_stack(self, k, tsk, args):
+        if args.flags & CLONE_VFORK != 0:
+            return 0
+        return super().shstk_alloc_thread_stack(k, tsk, args)
+"""
+)
+
+
+class Renamed(Linux612):
+    """The merged design."""
+
+    name = "renamed"
+
+
+@pytest.fixture(scope="module")
+def keeps(tmp_path_factory: pytest.TempPathFactory) -> Diff:
+    """The merged design, and one whose vfork child keeps the bookkeeping."""
+    file = tmp_path_factory.mktemp("designs") / "keeps.py"
+    file.write_text(KEEPS)
+    return compare((DESIGNS["linux-6.12"], load_design(str(file))), ASKED)
+
+
+@pytest.mark.parametrize("other", [DESIGNS["linux-6.12"], Renamed()], ids=["itself", "renamed"])
+def test_nothing_differs_from_a_design_of_another_name(other: Design) -> None:
+    """A design differs neither from itself nor from one that only has another name."""
+    found = compare((DESIGNS["linux-6.12"], other), ASKED)
+    assert (found.changed, found.complete, found.hooks) == (False, True, [])
+    assert "verdicts   none changed" in text(found)
+    assert "behaviour  the same" in text(found)
+
+
+def test_a_violation_that_comes_earlier_is_shown_in_both(keeps: Diff) -> None:
+    """Violated in both, but sooner and elsewhere in one: both lengths, and where they part."""
+    change = next(c for c in keeps.changes if c.verdicts[0].property.id == "not-in-use")
+    one, other = (v.trace for v in change.verdicts)
+    assert one and other and (len(one.steps), len(other.steps)) == (6, 3)
+    assert not change.status and change.elsewhere
+    parting = change.partings[1]
+    assert parting and (parting.length, parting.step) == (3, "late_clone_failure")
+    assert "VIOLATED in 6 steps               VIOLATED in 3 steps" in text(keeps)
+
+
+def test_a_verdict_that_changes_has_a_run_that_separates(keeps: Diff) -> None:
+    """What only the second design violates is violated where its run parts from the first's."""
+    change = next(c for c in keeps.changes if c.status)
+    assert [v.status == VIOLATED for v in change.verdicts] == [False, True]
+    parting, trace = change.partings[1], change.verdicts[1].trace
+    assert parting and trace and parting.length <= len(trace.steps)
+    run = [(s.task, s.step, s.picks) for s in trace.steps]
+    assert [(s.task, s.step, s.picks) for s in parting.runs[1]] == run[: parting.length - 1]
+    assert change.partings[0] is None
+
+
+def test_changes_are_where_the_verdicts_differ() -> None:
+    """Between the patch and the merged design every other status is listed, and no equal one."""
+    asked = Asked(bound=Bound(2, 1, 1), without=WITHOUT, proofs=False, wanted=ASKED.wanted)
+    found = compare((DESIGNS["v1"], DESIGNS["linux-6.12"]), asked)
+    assert found.changed
+    for change in found.changes:
+        assert change.status == (change.verdicts[0].status != change.verdicts[1].status)
+    swapped = compare((DESIGNS["linux-6.12"], DESIGNS["v1"]), asked)
+    statuses = [[v.status for v in c.verdicts] for c in found.changes]
+    assert [[v.status for v in c.verdicts][::-1] for c in swapped.changes] == statuses
+
+
+def test_a_trace_goes_the_same_way_in_its_own_design(keeps: Diff) -> None:
+    """A trace replayed in lockstep with its own design parts nowhere."""
+    trace = keeps.changes[0].verdicts[1].trace
+    assert trace and on_trace(keeps.designs[1:] * 2, trace, WITHOUT) is None
+
+
+def test_the_text_that_differs_is_named(keeps: Diff) -> None:
+    """Functions that differ are listed with their places; comments do not count."""
+    assert [h.name for h in keeps.hooks] == ["shstk_alloc_thread_stack"]
+    assert keeps.hooks[0].where[1] == "keeps.py:12"
+    assert differing(DESIGNS["linux-6.12"], Renamed()) == []
+    assert "has_mseal" in [h.name for h in differing(DESIGNS["v1"], DESIGNS["linux-6.12"])]
+
+
+def test_json_has_what_the_text_has(keeps: Diff) -> None:
+    """The document names the designs, the changes and the first difference of each step."""
+    document = json.loads(as_json(keeps))
+    assert [d["name"] for d in document["designs"]] == ["linux-6.12", "keeps"]
+    assert document["changed"] and document["complete"]
+    assert {c["property"] for c in document["verdicts"]} == {"not-in-use", "freed-at-most-once"}
+    first = document["behaviour"][0]
+    assert (first["step"], first["steps"], len(first["run"])) == ("late_clone_failure", 3, 2)
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """Designs that call themselves the same are A and B."""
+    files = [tmp_path / "old.py", tmp_path / "new.py"]
+    files[0].write_text(KEEPS)
+    files[1].write_text(KEEPS.replace("return super()", "return 0 + super()"))
+    asked = Asked(bound=Bound(1, 1, 1), without=WITHOUT, proofs=False, wanted=ASKED.wanted)
+    one, other = (load_design(str(f)) for f in files)
+    found = compare((one, other), asked)
+    assert [d.name for d in found.designs] == ["keeps.A", "keeps.B"]
+    assert not found.changed and [h.name for h in found.hooks] == ["shstk_alloc_thread_stack"]
+
+
+def test_the_exit_status_says_whether_anything_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 where nothing does, 1 where something does."""
+    file = tmp_path / "keeps.py"
+    file.write_text(KEEPS)
+    parser = argparse.ArgumentParser()
+    diff_command.add_parser(parser.add_subparsers())
+    options = ["--bounded", "--tasks", "2", "--mms", "1", "--stacks", "1"]
+    options += ["--property", "not-in-use", "--without", ",".join(sorted(WITHOUT))]
+    for other, status in (("linux-6.12", 0), (str(file), 1)):
+        arguments = parser.parse_args(["diff", "linux-6.12", other, *options])
+        assert diff_command.run(arguments) == status
+    assert "A  linux-6.12: the merged design as of 6.12" in capsys.readouterr().out

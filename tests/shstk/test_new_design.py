@@ -1,0 +1,224 @@
+"""A design of one's own: the file that new-design writes, and what is said of mistakes in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.designs import DESIGNS
+from shstk.arguments import design as given_design
+from shstk.cli import main
+from shstk.errors import UserError
+from shstk.loader import load_design
+from shstk.new_design import template
+from shstk.plan import Question
+from shstk.search import TextFailure, answer
+from shstk.space import Bound
+from shstk.verdicts import combine
+
+SMALL = Bound(2, 1, 1)
+
+
+def written(folder: Path, source: str, name: str = "mine.py") -> Path:
+    """A file with that text."""
+    path = folder / name
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+def verdicts(path_or_name: str) -> dict[str, tuple[str, set[tuple[int, str]]]]:
+    """Of each property the status, and where it is violated, at a small bound."""
+    design = load_design(path_or_name)
+    question = Question(design.name, "ordinary", SMALL, details="no")
+    (report,) = combine([answer(question, design)])
+    return {
+        v.property.id: (v.status, {(s.claim, s.step) for s in v.sites}) for v in report.verdicts
+    }
+
+
+@pytest.mark.parametrize("name", ["linux-6.12", "v1"])
+def test_the_file_as_it_is_has_the_verdicts_of_its_base(tmp_path: Path, name: str) -> None:
+    """Nothing is changed by copying the hooks into a subclass."""
+    path = written(tmp_path, template("mine", DESIGNS[name], "mine.py"))
+    assert verdicts(str(path)) == verdicts(name)
+
+
+@pytest.mark.parametrize("minimal", [False, True])
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_design_can_be_the_base(tmp_path: Path, name: str, minimal: bool) -> None:
+    """The file can be loaded, and is a design of its own."""
+    path = written(tmp_path, template("mine", DESIGNS[name], "mine.py", minimal))
+    design = load_design(str(path))
+    assert isinstance(design, type(DESIGNS[name]))
+    assert (design.name, design.title) == ("mine", f"{name}, changed")
+    assert ("def " in path.read_text()) is not minimal
+
+
+def test_an_inherited_hook_that_calls_super_keeps_its_meaning() -> None:
+    """In a copy one class further down, super() names the class it was written in."""
+    base = type(DESIGNS["linux-6.12"])
+
+    class Counting(base):  # type: ignore[misc, valid-type]
+        """A hook that calls the one that it overrides."""
+
+        def exit_thread(self, k, tsk):  # type: ignore[no-untyped-def]
+            return super().exit_thread(k, tsk)
+
+    text = template("mine", Counting(), "mine.py")
+    assert "super(Counting, self).exit_thread(k, tsk)" in text
+    assert "super()" not in text
+
+
+def test_one_condition_changed_is_one_edit(tmp_path: Path) -> None:
+    """A vfork child that keeps its parent's bookkeeping frees the parent's stack."""
+    text = template("mine", DESIGNS["linux-6.12"], "mine.py")
+    old = "            tsk.base = NULL\n            tsk.size = 0\n            return 0\n"
+    assert text.count(old) == 1
+    path = written(tmp_path, text.replace(old, "            return 0\n"))
+    before, after = verdicts("linux-6.12"), verdicts(str(path))
+    assert before["freed-at-most-once"][0] == "holds"
+    assert after["freed-at-most-once"][0] == "violated"
+
+
+def test_the_command_writes_a_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NAME.py in the current folder, or PATH; what is there already is left alone."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-design", "my-own", "--from", "linux-6.12"]) == 0
+    assert "class MyOwn(Linux612):" in (tmp_path / "my-own.py").read_text()
+    assert main(["new-design", "my-own", "--from", "v1", "--file", "other.py", "--minimal"]) == 0
+    assert load_design("other.py").name == "my-own"
+    assert capsys.readouterr().err == "wrote my-own.py\nwrote other.py\n"
+    before = (tmp_path / "my-own.py").read_bytes()
+    assert main(["new-design", "my-own", "--from", "v1"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "my-own.py").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a/b", "--from", "v1"], "a design's name is made of"),
+        ([".a", "--from", "v1"], "a design's name is made of"),
+        (["", "--from", "v1"], "a design's name is made of"),
+        (["a" * 65, "--from", "v1"], "a design's name is made of"),
+        (["v1", "--from", "v1"], "there is a design 'v1'"),
+        (["mine", "--from", "nosuch"], "known are v1"),
+        (["mine", "--from", "here.py"], "copy the file"),
+        (["mine"], "--from"),
+        (["mine", "--from", "v1", "--file", "mine.txt"], "ends with .py"),
+        (["mine", "--from", "v1", "--file", "nowhere/mine.py"], "No such file"),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    """Status 2, one line, and no file."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "", "here.py")
+    assert main(["new-design", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("shstk: ") and err.count("\n") == 1 and said in err
+    assert [p.name for p in tmp_path.iterdir()] == ["here.py"]
+
+
+@pytest.mark.parametrize("name", ["none", "Linux612", "task", "6.12-mine", "_"])
+def test_any_name_gives_a_class_that_python_takes(tmp_path: Path, name: str) -> None:
+    """Keywords, digits and the names that the text itself uses are stepped around."""
+    path = written(tmp_path, template(name, DESIGNS["linux-6.12"], "mine.py"))
+    assert load_design(str(path)).name == name
+
+
+# -- mistakes ------------------------------------------------------------------------
+def edited(folder: Path, old: str, new: str) -> tuple[Path, int]:
+    """The file with one line of it changed, and that line's number."""
+    text = template("mine", DESIGNS["linux-6.12"], "mine.py")
+    assert text.count(old) >= 1
+    at = text.index(old)
+    return written(folder, text[:at] + new + text[at + len(old) :]), text[:at].count("\n") + 1
+
+
+FREE = "        self.unmap_shadow_stack(k, tsk)\n        tsk.size = 0\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (FREE, "        if tsk.size = 0:\n", "syntax error"),
+        (FREE, "        while tsk.size != 0: pass\n", "a loop"),
+        ("from model.state", "import random\nfrom model.state", "import of random"),
+        ("from model.events import Warned", "from model.events import Warn", "ImportError"),
+        ("    title", "    has_msel = False\n    title", "did you mean has_mseal?"),
+        ("    def exit_thread", "    def exit_thred", "did you mean exit_thread?"),
+        ("            return EPERM\n", "            return\n", "copy_thread returns nothing"),
+        ("            return EPERM\n", "            return 'x'\n", "copy_thread returns 'x'"),
+        ("    title", "    title = 3 + 'a'\n    title", "TypeError"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_named_with_its_line(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    """Syntax, the rules of the text, imports, misspelled hooks, hooks that return nothing."""
+    path, line = edited(tmp_path, old, new)
+    with pytest.raises(UserError) as caught:
+        given_design(str(path))
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: ") and said in message
+    assert "\n" not in message
+
+
+def test_a_hook_without_its_last_return(tmp_path: Path) -> None:
+    """A hook that can come to its end would return None there: its last line is named."""
+    end = "        tsk.size = 0\n        return 0\n"
+    path, line = edited(tmp_path, end, "        tsk.size = 0\n")
+    with pytest.raises(UserError) as caught:
+        given_design(str(path))
+    right = "shstk_free can end without a return; it returns 0 for success"
+    assert str(caught.value) == f"{path}:{line}: {right}"
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ("        self.unmap_shadow_stak(k, tsk)\n", "AttributeError"),
+        ("        self.unmap_shadow_stack(tsk)\n", "TypeError"),
+        ("        if tsk.siz == 0: return 0\n", "'siz'"),
+        ("        if tsk.size == NUL: return 0\n", "NameError"),
+        ("        if tsk.size: return 0\n", "TypeError"),
+        ("        x = 1 // 0\n", "ZeroDivisionError"),
+        ("        super().shstk_free(k, tsk.mm)\n", "AttributeError"),
+    ],
+)
+def test_what_a_hook_raises_is_told_with_its_line(tmp_path: Path, new: str, said: str) -> None:
+    """As it is loaded or as it is run: the line in the user's file, not in ours."""
+    path, line = edited(tmp_path, FREE, new + "        tsk.size = 0\n")
+    question = Question("mine", "ordinary", SMALL, properties=frozenset({"own-mm"}), details="no")
+    with pytest.raises((UserError, TextFailure)) as caught:
+        answer(question, given_design(str(path)))
+    message = str(caught.value)
+    assert f"mine.py:{line}" in message and said in message
+    assert "\n" not in message
+
+
+def test_two_designs_in_a_file_and_none(tmp_path: Path) -> None:
+    """A file defines one design: both are named, or it is said that there is none."""
+    text = template("mine", DESIGNS["v1"], "mine.py", minimal=True)
+    path = written(tmp_path, text + "\n\nclass Other(Mine):\n    name = 'other'\n")
+    with pytest.raises(UserError, match="defines 2 designs, Mine, Other; a file defines one"):
+        given_design(str(path))
+    path = written(tmp_path, "from model.designs.v1 import V1\n")
+    with pytest.raises(UserError, match="defines no subclass of Design"):
+        given_design(str(path))
+
+
+def test_a_design_with_the_name_of_another_is_called_by_its_file(tmp_path: Path) -> None:
+    """So that two reports of one check are told apart."""
+    text = template("mine", DESIGNS["v1"], "mine.py", minimal=True)
+    path = written(tmp_path, text.replace('name = "mine"', 'name = "linux-6.12"'))
+    assert load_design(str(path)).name == "mine.py"
