@@ -1,5 +1,6 @@
 # make check: set up a private environment and check the patch, the merged design and ours.
 # make test:  set it up and run every test, the formatter, the linter and the type checker.
+# make baseline: the verdicts of every design against the recorded ones.
 # make nightly: ten times as many random scenarios on the reference machine.
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +8,17 @@ CHECKED := v1 linux-6.12 proposed
 RECORDED := v1 linux-6.12
 STAMP := $(VENV)/.installed
 
-.PHONY: check test nightly lint corpus bench clean
+.PHONY: check test baseline nightly lint corpus bench clean
 
 check: $(STAMP)
 	$(VENV)/bin/shstk check $(CHECKED) --hostile || test $$? -eq 1
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m pytest
+
+# The verdicts of every design against baseline/verdicts.txt.
+baseline: $(STAMP)
+	$(VENV)/bin/shstk baseline
 
 # A long campaign of random scenarios on the reference machine, against the finite model.
 nightly: $(STAMP)

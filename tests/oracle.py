@@ -13,7 +13,7 @@ from typing import Any
 
 from model.designs import Design
 from model.events import Event
-from model.kernel import STEPS, Step
+from model.kernel import FAMILIES, STEPS, Step
 from model.state import Sort, Task
 from properties import EventConjunct, StateConjunct, TaskConjunct
 from shstk.build import CLAIMS
@@ -79,17 +79,25 @@ def _note(found: Found, violated: set[int], witnessed: set[int], depth: int) -> 
 def steps_from(
     space: Space, design: Design, state: Valuation, families: Collection[str]
 ) -> Iterator[Taken]:
-    """Everything that can happen in a state."""
+    """Everything that can happen in a state, and be granted in it, with these families."""
+    off = frozenset(FAMILIES) - frozenset(families)
     for task in range(space.bound.tasks):
         ctl = space.value(state, Task, task, "ctl")
         for step in STEPS:
             if step.family in families and ctl in step.at:
-                yield from take(space, design, state, task, step)
+                yield from take(space, design, state, task, step, off)
 
 
-def take(space: Space, design: Design, state: Valuation, task: int, step: Step) -> Iterator[Taken]:
+def take(
+    space: Space,
+    design: Design,
+    state: Valuation,
+    task: int,
+    step: Step,
+    switched_off: frozenset[str] = frozenset(),
+) -> Iterator[Taken]:
     """Every way one step of one task can go."""
-    for outcome in runs_step(space, design, task, step, state, watch=_watch):
+    for outcome in runs_step(space, design, task, step, state, switched_off, _watch):
         assert outcome.status != "impossible", f"{step.name} dereferences NULL in {state}"
         if outcome.status == "disabled":
             continue
