@@ -148,7 +148,7 @@ def missing() -> Iterator[str]:
 
 def excluded() -> Iterator[str]:
     """What the finite world does, and problems say is impossible."""
-    for design, seed in itertools.product(BOTH, range(12)):
+    for design, seed in itertools.product(BOTH, range(24)):
         yield from transition_disagreements(design, seed)
 
 
