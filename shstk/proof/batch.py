@@ -15,6 +15,7 @@ import z3
 # z3's own operators of a division by what is not 0, where SMT-LIB's are total.
 _WORDS = {f"{op}_i": op for op in ("bvudiv", "bvurem", "bvsdiv", "bvsrem", "bvsmod")}
 _EMPTY = {"and": "true", "or": "false"}  # of no parts, where a term stands
+_FRESH = re.compile(r"\|[^|]*\||[^\s()|]+![0-9]+(?![^\s()|])")
 _TOKEN = re.compile(r"\|[^|]*\||[()]|[^\s()|]+")
 _FORM = re.compile(r'\|[^|]*\||"[^"]*"|;[^\n]*|[()]|[^\s()|";]+')
 
@@ -54,9 +55,10 @@ def batch(name: str, premises: list[z3.BoolRef], goals: dict[str, z3.BoolRef]) -
     text = solver.sexpr()
     declarations, assertions = _split(text)
     count = len(assertions) - len(negated)
-    commands = [_standard(c) for c in [*declarations, *assertions[:count]]]
+    names: dict[str, str] = {}
+    commands = [_renamed(_standard(c), names) for c in [*declarations, *assertions[:count]]]
     bodies = [a.removeprefix("(assert").removesuffix(")").strip() for a in assertions[count:]]
-    standard = [_standard(body) for body in bodies]
+    standard = [_renamed(_standard(body), dict(names)) for body in bodies]
     prelude = "".join(f"{command}\n" for command in commands)
     return Batch(name, prelude, tuple(Goal(g, b) for g, b in zip(negated, standard, strict=True)))
 
@@ -75,6 +77,24 @@ def _standard(text: str) -> str:
         else:
             open_[-1].append(_WORDS.get(token, token))
     return " ".join(_constant(part) for part in open_[0])
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    """Fresh names counted from 0: their numbers depend on what else was made before.
+
+    ``names`` says what became of those seen already; different names stay different.
+    """
+
+    def new(match: re.Match[str]) -> str:
+        token = match[0]
+        if token.startswith("|"):
+            return token
+        if token not in names:
+            base = token.rpartition("!")[0]
+            names[token] = f"{base}!{sum(n.rpartition('!')[0] == base for n in names)}"
+        return names[token]
+
+    return _FRESH.sub(new, text)
 
 
 def _application(parts: list[str]) -> str:

@@ -44,15 +44,15 @@ from shstk.refine import Disagreement, Follower
 FAILED = Path("refinement-failed.scn")
 NIGHTLY = os.environ.get("SHSTK_PROFILE") == "nightly"
 
+FOLLOWED = ("linux-6.12", "proposed", "v1")
+
 
 class Refinement(RuleBasedStateMachine):
     """A machine and what follows it in the finite model."""
 
     compared = 0  # moves, in all runs
 
-    @initialize(
-        name=st.sampled_from(sorted(X86_DESIGNS)), settled=st.booleans(), pivots=st.booleans()
-    )
+    @initialize(name=st.sampled_from(FOLLOWED), settled=st.booleans(), pivots=st.booleans())
     def boot(self, name: str, settled: bool, pivots: bool) -> None:
         """One task in user mode."""
         self.machine = Machine.boot(X86_DESIGNS[name], settled=settled)
@@ -119,9 +119,7 @@ def random_runs(count: int = 60, length: int = 40) -> None:
     """Random scenarios from fixed seeds, followed; Disagreement where one is found."""
     for seed in range(count):
         chance = random.Random(seed)
-        machine = Machine.boot(
-            X86_DESIGNS[chance.choice(sorted(X86_DESIGNS))], settled=seed % 2 == 0
-        )
+        machine = Machine.boot(X86_DESIGNS[chance.choice(FOLLOWED)], settled=seed % 2 == 0)
         follower = Follower.of(machine)
         for _ in range(length):
             if not machine.system.threads or follower.outside:
