@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from counterexamples.expected import ERRNO_NAMES, VECTORS
+from counterexamples.named import size_text
 from counterexamples.names import Names
-from counterexamples.render import size_text
 from counterexamples.views import AreaView, TaskView, View
 from model.cpu.world import ControlProtection
 from model.reference.machine import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from counterexamples.render import ADDR_LETTERS, size_text
+from counterexamples.named import ADDR_LETTERS, size_text
 from counterexamples.views import AreaView, View
 from model.reference.values import Range
 from model.world import PAGE_SIZE

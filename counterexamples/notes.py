@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from counterexamples.expected import ERRNO_NAMES
-from counterexamples.render import size_text
+from counterexamples.named import size_text
 from model.events import (
     Allocated,
     CloneFailed,

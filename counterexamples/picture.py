@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from counterexamples.effects import kind_words
+from counterexamples.named import size_text
 from counterexamples.names import Names
-from counterexamples.render import size_text
 from counterexamples.views import AreaView, View
 from model.cpu.words import TOKEN_L, TOKEN_PREVIOUS, previous_ssp
 from model.designs import Design

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterexamples.render import BY_NAME, Names, changes, explanation, interesting
+from counterexamples.changed import changes
+from counterexamples.named import Names
+from counterexamples.render import BY_NAME, interesting
 from counterexamples.trace import Trace
+from counterexamples.why import explanation
 from model.designs import Design, function_of, in_words, source_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TypeVar
 
 from model.designs import Design
 from shstk.ablation import Base, Seen, base_of, quieter, seen
 from shstk.behaviour import Comparison as Lockstep
 from shstk.behaviour import compared
-from shstk.cache import ROOT, digest, kept
+from shstk.cache import digest, kept, whole_text
 from shstk.parting import Parting
 from shstk.plan import Question
 from shstk.proof.equivalence import Comparison, Equivalence
 from shstk.proof.invariants import named
-from shstk.proof.judge import EXPLORED
 from shstk.proof.solvers import identity
 from shstk.search import TextFailure, text_failures
 
@@ -35,20 +32,11 @@ class Job:
     bases: tuple[Base, ...]
 
 
-@cache
-def _text() -> str:
-    """A digest of all that an answer depends on, besides the designs."""
-    sources = {p for part in EXPLORED for p in (ROOT / part).glob("*.py")}
-    sources |= {p for part in ("properties", "shstk/proof") for p in (ROOT / part).rglob("*.py")}
-    out = hashlib.sha256(identity("z3").encode())
-    for path in sorted(sources):
-        out.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    return out.hexdigest()
-
-
 def _kept(what: object, design: Design, make: Callable[[], T], whole: Callable[[T], bool]) -> T:
     """An answer about a design, from an earlier run where there is one."""
-    return kept(digest(f"ablate {_text()} {what}", (), design), "ablate", make, whole)
+    return kept(
+        digest(f"ablate {identity('z3')} {whole_text()} {what}", (), design), "ablate", make, whole
+    )
 
 
 def base(job: tuple[Question, Design], tell: Callable[[str], None]) -> tuple[Question, Base]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from counterexamples.render import size_text
+from counterexamples.named import size_text
 from model.reference.machine import (
     Died,
     Effect,

@@ -7,28 +7,24 @@ when the process began to ask.  What was cut short or is unknown anywhere is not
 from __future__ import annotations
 
 import copyreg
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from model.designs import Design
 from properties import PROPERTIES, Property
 from shstk.build import CLAIMS
-from shstk.cache import ROOT, digest, found, keep
+from shstk.cache import digest, found, keep, whole_text
 from shstk.depends import Asked, attach_depends
 from shstk.errors import UserError
 from shstk.lasso import liveness_verdicts
 from shstk.plan import Question, in_environment
 from shstk.pool import Meter, run
 from shstk.program_verdicts import attach
-from shstk.proof.judge import EXPLORED, prove_reports
+from shstk.proof.judge import prove_reports
 from shstk.proof.solvers import identity
 from shstk.search import TextFailure, answer_to
 from shstk.space import Bound
 from shstk.verdicts import UNKNOWN, Report, combine
-
-PACKAGES = ("properties", "shstk/proof")  # with all in them
 
 
 @dataclass(frozen=True)
@@ -141,24 +137,9 @@ def _property(id_: str) -> Property:
 copyreg.pickle(Property, lambda p: (_property, (p.id,)))
 
 
-@cache
-def _text() -> str:
-    """A digest of all that a report depends on, besides the design and what is asked.
-
-    Taken once: what is edited later is not what this process runs.
-    """
-    sources = {p for part in EXPLORED for p in (ROOT / part).glob("*.py")}
-    sources |= {p for part in PACKAGES for p in (ROOT / part).rglob("*.py")}
-    sources |= {p for end in ("c", "so") for p in (ROOT / "shstk" / "engine").glob(f"*.{end}")}
-    out = hashlib.sha256(" ".join([identity("z3"), *(c.name for c in CLAIMS)]).encode())
-    for path in sorted(sources):
-        content = path.read_bytes()
-        out.update(f"{path.relative_to(ROOT)} {len(content)}\0".encode() + content)
-    return out.hexdigest()
-
-
 def _key(design: Design, environment: str, asked: _Asked) -> str:
     # How much memory there is does not change an answer that is complete.
     questions = [(q.bound, q.details) for q in _questions(design, environment, asked)]
     names = sorted(asked.without), sorted(asked.wanted), asked.proofs
-    return digest(f"report {design.name} {environment} {questions} {names} {_text()}", [], design)
+    made = f"{identity('z3')} {' '.join(c.name for c in CLAIMS)} {whole_text()}"
+    return digest(f"report {design.name} {environment} {questions} {names} {made}", [], design)

@@ -10,7 +10,7 @@ from counterexamples.trace import Pick
 from model.designs import Design
 from model.kernel import STEPS, Step
 from shstk.build import Request, program
-from shstk.cache import ROOT, digest, kept
+from shstk.cache import digest, explored_sources, kept
 from shstk.concretize import Concretizer, Node
 from shstk.engine import Engine, Hit, Progress, Result
 from shstk.finite import Outcome
@@ -24,12 +24,6 @@ from shstk.search import InternalError, text_failures
 from shstk.slices import MERGES
 from shstk.space import Bound, Valuation
 
-# What an answer depends on besides the designs.
-PARTS = ("model", "model/kernel", "model/designs", "properties", "counterexamples", "shstk/engine")
-MODULES = (
-    "finite identities tables build space slices lowering concretize replay views plan "
-    "product observed lockstep lockstep_tables parting behaviour"
-)
 TRIED = 2000  # combinations of the choices that two designs do not share
 
 
@@ -88,13 +82,11 @@ def comparisons(
 
 def compared(asked: Comparison, tell: Callable[[str], None]) -> Lockstep:
     """The answer, kept between runs; a task for ``shstk.pool``."""
-    sources = [p for part in PARTS for p in (ROOT / part).glob("*.py")]
-    sources += [ROOT / "shstk" / f"{name}.py" for name in MODULES.split()]
     one, other = asked.designs
     what = f"{asked.environment} {asked.bound} {sorted(asked.without)} {sorted(asked.merged)}"
     both = f"{digest(one.name, [], one)} {digest(other.name, [], other)}"
     return kept(
-        digest(f"lockstep {what} {both}", sources, one),
+        digest(f"lockstep {what} {both}", explored_sources(), one),
         "lockstep",
         lambda: explore(asked, tell),
         lambda made: made.complete,

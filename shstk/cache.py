@@ -1,7 +1,7 @@
-"""Keeping extracted tables between runs.
+"""Keeping what can be made again between runs.
 
-The key is the text itself: every source the tables depend on, the bound and the
-switched-off families.  Whatever cannot be read back exactly is extracted again.
+A key is the text itself: every source that what is kept depends on.  Whatever cannot be read
+back exactly is made again.
 """
 
 from __future__ import annotations
@@ -11,22 +11,47 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from model.designs import Design
-from shstk.build import Piece, Share, Tables, extract
 from shstk.footprint import Observed, footprint
 from shstk.loader import design_files
-from shstk.space import Bound, Space
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = 2
+# What an exploration's answer depends on, and, with all in them, a proof's besides.
+EXPLORED = (
+    *("model", "model/kernel", "model/designs", "model/cpu", "model/reference"),
+    *("properties", "counterexamples", "shstk", "shstk/engine"),
+)
+PROVED = ("properties", "shstk/proof")
+
+
+def explored_sources() -> list[Path]:
+    """Every file that an exploration's answer depends on."""
+    built = [p for end in ("c", "so") for p in (ROOT / "shstk" / "engine").glob(f"*.{end}")]
+    return [*built, *(p for part in EXPLORED for p in (ROOT / part).glob("*.py"))]
+
+
+@cache
+def whole_text() -> str:
+    """A digest of every file that explorations and proofs depend on.
+
+    Taken once: what is edited later is not what this process runs.
+    """
+    proofs = {p for part in PROVED for p in (ROOT / part).rglob("*.py")}
+    out = hashlib.sha256()
+    for path in sorted(proofs.union(explored_sources())):
+        content = path.read_bytes()
+        out.update(f"{path.relative_to(ROOT)} {len(content)}\0".encode() + content)
+    return out.hexdigest()
 
 
 def directory() -> Path:
-    """Where tables are kept: ``$XDG_CACHE_HOME/shstk``."""
+    """Where things are kept: ``$XDG_CACHE_HOME/shstk``."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "shstk"
 
@@ -71,38 +96,6 @@ def _load(path: Path) -> object:
     return pickle.loads(content[32:])
 
 
-def key(design: Design, bound: Bound) -> str:
-    """A digest of everything that extraction depends on."""
-    return digest(f"{design.name} {bound}", [*_sources(), *design_sources()], design)
-
-
-def _sources() -> list[Path]:
-    """What extraction depends on besides the design: not the CPU, nor the reference machine."""
-    sources = [p for part in ("model", "model/kernel", "properties") for p in python_in(part)]
-    makers = ("finite", "tables", "build", "space", "identities", "footprint")
-    return [*sources, *(ROOT / "shstk" / f"{name}.py" for name in makers)]
-
-
-def design_sources() -> list[Path]:
-    """The designs' files, which each of them may import."""
-    return python_in("model/designs")
-
-
-def python_in(part: str) -> list[Path]:
-    """The Python files of a folder of the project."""
-    return list((ROOT / part).glob("*.py"))
-
-
-def _sharing(bound: Bound) -> Share:
-    """Pieces that another design has given the same for are not made again."""
-    text = digest(f"{bound}", _sources(), None)
-
-    def share(name: str, design: Design, make: Callable[[Design], Piece]) -> Piece:
-        return shared(f"{text} {name}", "piece", design, make)
-
-    return share
-
-
 def shared(what: str, kind: str, design: Design, make: Callable[[Design], T]) -> T:
     """What a design gives ``make``, kept for all designs that give it the same.
 
@@ -127,22 +120,6 @@ def shared(what: str, kind: str, design: Design, make: Callable[[Design], T]) ->
 def _with(first: str, design: Design, names: tuple[str, ...]) -> str:
     words = f"{first} {names} {footprint(design, names)}"
     return hashlib.sha256(words.encode()).hexdigest()
-
-
-def tables(
-    design: Design,
-    bound: Bound,
-    progress: Callable[[str], None] | None = None,
-) -> Tables:
-    """A design's tables, from the cache where they are there."""
-    name = key(design, bound)
-    known = found(name, "tables")
-    if known is not None:
-        forest, steps, reports, claims, reads = cast(tuple[Any, ...], known)
-        return Tables(design, Space(bound), forest, steps, reports, claims, reads)
-    made = extract(design, bound, progress=progress, share=_sharing(bound))
-    keep(name, "tables", (made.forest, made.steps, made.reports, made.state_claims, made.reads))
-    return made
 
 
 def _store(path: Path, content: object) -> None:

@@ -21,7 +21,6 @@ from shstk import report
 from shstk.ablate_command import run as run_ablate
 from shstk.baseline_command import run as run_baseline
 from shstk.build import Request, program
-from shstk.cache import tables as cached_tables
 from shstk.check_command import EVERY_PROPERTY, reports_of
 from shstk.check_command import run as run_check
 from shstk.diff_command import run as run_diff
@@ -42,6 +41,7 @@ from shstk.run import run as run_scenario
 from shstk.search import TextFailure, text_failure, text_failures
 from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound, Space
+from shstk.table_cache import tables as cached_tables
 from shstk.verdicts import UNKNOWN, VIOLATED, preference
 
 DEFAULT_EXPLORE = Bound(2, 2, 1)

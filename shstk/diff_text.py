@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from counterexamples.changed import changes
+from counterexamples.named import Names
 from counterexamples.render import (
     BY_NAME,
     LEGEND,
     WIDTH,
-    Names,
-    changes,
     interesting,
     render_text,
     start_lines,

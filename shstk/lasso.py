@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from model.designs import Design
 from properties import PROPERTIES
-from shstk.cache import tables as cached_tables
 from shstk.liveness import LivenessResult, check
 from shstk.plan import families_in
 from shstk.pool import Meter, run
 from shstk.search import on_reference, text_failures
 from shstk.space import Bound
+from shstk.table_cache import tables as cached_tables
 from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict, is_liveness
 
 BOUND = Bound(2, 1, 1)

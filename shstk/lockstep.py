@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 from model.designs import Design
 from model.kernel import Step
-from model.state import NULL, Record, Sort, Task
-from shstk.finite import Decision, Disabled, FiniteTerm, Impossible, Run, Saturated, Source
+from model.state import Record, Sort, Task
+from shstk.finite import Disabled, Impossible, Run, Saturated, take, untaken
+from shstk.finite_terms import Decision, FiniteTerm, Source
 from shstk.observed import IN_THE_STATE, observed
 from shstk.product import BOOKKEEPING, PRIME, PRIMED, Product, common, looks
 from shstk.space import Valuation
@@ -80,10 +81,7 @@ class _Both(Run):
         """The step from the same state, by a design; raises what the text raises."""
         self.design, self.side = design, side
         self.overlay, self.events, self.named, self._times = {}, [], {}, {}
-        self.require(self.current.ctl.isin(step.at))
-        if self.current.group == NULL or self.current.mm == NULL:
-            raise Impossible("a live task without a group or an mm")
-        step.run(cast(Any, self))
+        take(step, self)
         # Found out now, while the bookkeeping that is looked at is this design's.
         updates = self.updates()
         seen = [observed(e) for e in self.events if not isinstance(e, IN_THE_STATE)]
@@ -179,17 +177,11 @@ def pairs(
             end = Pair(run.decisions, Match.TRAP)
         except Saturated as full:
             end = Pair(run.decisions, Match.UNKNOWN, saturated=full.sort)
-        stack += _untaken(run.decisions, len(prefix))
+        stack += untaken(run.decisions, len(prefix))
         if end:
             yield end
         else:
             yield from _followed(run, first, designs[1 - leader], 1 - leader, step)
-
-
-def _untaken(decisions: Sequence[Decision], known: int) -> list[tuple[bool, ...]]:
-    """What was not decided after the ``known`` ones: the prefixes of those runs."""
-    taken = tuple(d[2] for d in decisions)
-    return [(*taken[:at], False) for at in range(len(decisions) - 1, known - 1, -1)]
 
 
 def _followed(
@@ -209,7 +201,7 @@ def _followed(
         pair.alone = bool(first or pair.match is Match.OTHER) and (
             set(asked.values()) != set(run.named.values())
         )
-        stack += _untaken(run.decisions, len(prefix))
+        stack += untaken(run.decisions, len(prefix))
         yield pair
 
 

@@ -13,7 +13,7 @@ from model.designs import Design
 from model.kernel import STEPS
 from shstk.build import Tables
 from shstk.engine.program import NONE, TRAP
-from shstk.finite import Source
+from shstk.finite_terms import Source
 from shstk.lockstep import Match, Pair, pairs
 from shstk.product import Product
 from shstk.space import Bound

@@ -9,7 +9,7 @@ from counterexamples.render import USUAL
 from counterexamples.trace import Pick, StateView, Trace, TraceStep
 from model.designs import Design
 from model.kernel import Step
-from shstk.finite import FiniteTerm
+from shstk.finite_terms import FiniteTerm
 from shstk.lockstep import Choices, Match, Pair, pairs
 from shstk.observed import IN_THE_STATE, observed
 from shstk.product import BOOKKEEPING, Product, common, looks

@@ -44,11 +44,6 @@ class Question:
         """The event families that are on."""
         return families_in(self.environment, self.without)
 
-    @property
-    def switched_off(self) -> frozenset[str]:
-        """Families that the text must not grant, as far as extraction depends on them."""
-        return self.without
-
 
 def environments(pivot: bool, hostile: bool) -> list[str]:
     """The ordinary environment, and what was asked for beside it."""
@@ -60,22 +55,6 @@ def environments(pivot: bool, hostile: bool) -> list[str]:
     return out
 
 
-def questions(
-    design: str,
-    bound: Bound | None,
-    pivot: bool = False,
-    hostile: bool = False,
-    without: frozenset[str] = frozenset(),
-    properties: frozenset[str] = frozenset(),
-    memory: int | None = None,
-) -> list[Question]:
-    """Everything to explore for a design; ``bound`` None: the default ones."""
-    out = []
-    for environment in environments(pivot, hostile):
-        out += in_environment(design, environment, bound, without, properties, memory)
-    return out
-
-
 def in_environment(
     design: str,
     environment: str,
@@ -84,7 +63,7 @@ def in_environment(
     properties: frozenset[str] = frozenset(),
     memory: int | None = None,
 ) -> list[Question]:
-    """The same in one environment, for example ``ordinary+pivot+hostile``."""
+    """What to explore for a design in an environment; ``bound`` None: the default ones."""
     common = (without, properties)
     if bound is not None:
         return [Question(design, environment, bound, *common, "both", memory)]

@@ -11,10 +11,10 @@ import copy
 from functools import cached_property
 from typing import Any
 
-from model.state import SHADOW_KINDS, Field, Group, Kind, Mapping, Record, Task, fields
+from model.state import SHADOW_KINDS, Field, Kind, Mapping, Record, Task
 from shstk.engine.program import Layout
 from shstk.slices import Slice
-from shstk.space import ENGINE_SORT, Cell, Space, Valuation
+from shstk.space import Cell, Space, Valuation
 
 # Variables that only a design's own hooks read.  (fork asks for the base too, but only to
 # tell one kind of shadow stack from another; see ``looks``.)
@@ -71,24 +71,6 @@ class Product(Space):
 class ProductSlice(Slice):
     """A slice of a product."""
 
-    def layout(self, space: Space) -> Layout:
-        """The engine's packing of the slice."""
-
-        def shape(record: type[Record]) -> list[tuple[int, int]]:
-            out = []
-            for f in [*fields(record), *(PRIMED if record is Task else [])]:
-                classes = self.classes(f)
-                size = len(space.domain(f)) if classes is None else max(classes) + 1
-                out.append((size, ENGINE_SORT[f.sort]))
-            return out
-
-        bound = space.bound
-        return Layout.build(
-            shape(Task),
-            shape(Group),
-            shape(Mapping),
-            tasks=bound.tasks,
-            mms=bound.mms,
-            addrs=bound.stacks,
-            groups=bound.tasks,
-        )
+    def variables(self, record: type[Record]) -> list[Field[Any]]:
+        """A task has the second design's bookkeeping, too."""
+        return [*super().variables(record), *(PRIMED if record is Task else [])]

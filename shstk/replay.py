@@ -25,7 +25,8 @@ from properties import (
     StateConjunct,
     TaskConjunct,
 )
-from shstk.finite import FiniteTerm, Impossible, Outcome, Run, runs_step
+from shstk.finite import Impossible, Outcome, Run, runs_step
+from shstk.finite_terms import FiniteTerm
 from shstk.space import Space, Valuation
 from shstk.views import extent, valuation, view
 

@@ -13,8 +13,9 @@ from typing import Any
 from counterexamples.effects import Teller, area_json, effect_json, task_json
 from counterexamples.interpret import Run, Step, Verdict
 from counterexamples.lines import Do
+from counterexamples.named import size_text
 from counterexamples.picture import pictures
-from counterexamples.render import WIDTH, size_text
+from counterexamples.render import WIDTH
 from counterexamples.scenario import Scenario, ScenarioError, read
 from model.designs import DESIGNS, Design
 from shstk.errors import UserError

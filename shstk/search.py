@@ -14,7 +14,6 @@ from model.designs import Design
 from model.kernel import STEPS
 from model.reference.machine import NotNow
 from shstk.build import CLAIMS, Request, Tables, program
-from shstk.cache import tables as cached_tables
 from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit, Progress, Result, TrapError
 from shstk.loader import design_files
@@ -23,6 +22,7 @@ from shstk.reference import has_machine, replay_on_reference
 from shstk.replay import Successor, replay, violation
 from shstk.slices import Slice
 from shstk.space import Space
+from shstk.table_cache import tables as cached_tables
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,7 @@ def _explore(
             "a reachable state dereferences NULL (or has no group or mm): "
             f"{result.trap.kind}, at depth {engine.depth(result.trap.state)}"
         )
-    finder = Concretizer(
-        tables.space, design, engine, slice_, question.symmetry, question.switched_off
-    )
+    finder = Concretizer(tables.space, design, engine, slice_, question.symmetry, question.without)
     sites, spurious = _runs(question, design, tables, engine, result, finder)
     if any(_soiled(site.trace) for site in sites):
         sites = _cleaner(question, design, tables, engine, slice_, sites)
@@ -210,9 +208,7 @@ def _cleaner(
     result = engine.explore(
         symmetry=question.symmetry, max_bytes=question.memory, prune=True, prune_mask=earlier
     )
-    finder = Concretizer(
-        tables.space, design, engine, slice_, question.symmetry, question.switched_off
-    )
+    finder = Concretizer(tables.space, design, engine, slice_, question.symmetry, question.without)
     clean = {
         (s.claim, s.step): s
         for s in _runs(question, design, tables, engine, result, finder)[0]

@@ -61,12 +61,16 @@ class Slice:
         """The classes of a field's values, or None where it is whole."""
         return MERGES[field.name] if field.name in self.merged else None
 
+    def variables(self, record: type[Record]) -> list[Field[Any]]:
+        """The variables of a record of the space that is sliced."""
+        return fields(record)
+
     def layout(self, space: Space) -> Layout:
         """The engine's packing of the slice."""
 
         def shape(record: type[Record]) -> list[tuple[int, int]]:
             out = []
-            for f in fields(record):
+            for f in self.variables(record):
                 classes = self.classes(f)
                 size = len(space.domain(f)) if classes is None else max(classes) + 1
                 out.append((size, ENGINE_SORT[f.sort]))

@@ -22,7 +22,8 @@ from model.designs import Design
 from model.kernel import Step
 from model.state import Sort, Task
 from shstk.engine.program import NONE, TRAP
-from shstk.finite import Decision, Finding, Outcome, Source, Watch, runs_step
+from shstk.finite import Finding, Outcome, Watch, runs_step
+from shstk.finite_terms import Decision, Source
 from shstk.space import Space
 
 Update = tuple[int, int | None, tuple[int, ...]]  # cell; constant, or table over a source cell

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from model.designs import Design
 from model.kernel import STEPS
 from shstk.build import CLAIMS, Request, Tables, program
-from shstk.cache import tables as cached_tables
 from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit
 from shstk.plan import Question, slices
@@ -16,6 +15,7 @@ from shstk.replay import Successor
 from shstk.search import answer, text_failures
 from shstk.slices import Slice
 from shstk.space import Space
+from shstk.table_cache import tables as cached_tables
 from shstk.used import used
 
 Families = frozenset[str]

@@ -17,7 +17,8 @@ from model.kernel import FAMILIES, STEPS, Step
 from model.state import Sort, Task
 from properties import EventConjunct, StateConjunct, TaskConjunct
 from shstk.build import CLAIMS
-from shstk.finite import Decision, Outcome, Run, runs, runs_step
+from shstk.finite import Outcome, Run, runs, runs_step
+from shstk.finite_terms import Decision
 from shstk.space import Space, Valuation
 
 

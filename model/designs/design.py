@@ -15,14 +15,18 @@ from model.state import NULL, Off, Task
 from model.world import Cond, World
 
 
-class Architecture:
-    """What other architectures do at a point where x86 does nothing, or always the same."""
+class OptionalHooks:
+    """What a design need not say: most do nothing there, or always the same.
+
+    What sibling architectures do where x86 has no hook, and what the clone3 series adds.
+    """
 
     architecture = "x86"  # the reference machine is an x86
     prctl_call = "arch_prctl"  # the system call that switches features
     stack_sizes: tuple[int, ...] = STACK_SIZES  # clone3's, where only some can be tried
     has_wrss = True  # user space can switch writes to shadow stacks on and off
     lockable: tuple[str, ...] = (SHSTK, WRSS)
+    has_clone_token = False  # clone3 takes a shstk_token (not merged)
     releases_with_task_struct = False  # arch_release_task_struct() gives up a stack
 
     def arch_release_task_struct(self, k: World, tsk: Task) -> None:
@@ -42,7 +46,7 @@ class Architecture:
         return 0
 
 
-class Design(Architecture, UserMemoryDesign):
+class Design(OptionalHooks, UserMemoryDesign):
     """One way to allocate, share and free user shadow stacks."""
 
     name: str
@@ -55,7 +59,6 @@ class Design(Architecture, UserMemoryDesign):
     map_above4g = True  # shadow stacks lie above 4 GiB, out of reach of 32-bit code
     huge_pages = True  # multiples of 2 MiB are placed at one (since 6.7)
     guard_gaps = "start"  # which ends of a shadow stack have a guard page: "start" or "both"
-    has_clone_token = False  # clone3 takes a shstk_token (not merged)
     gap_below_new = True  # where they are at the start: a new one is placed with its own (6.10)
 
     def enabled(self, tsk: Task) -> Cond:

@@ -9,9 +9,8 @@ process.c and asm/mmu_context.h of 6.6-rc1.
 from __future__ import annotations
 
 from model.designs.fix_vfork_clone_failure import FixVforkCloneFailure
-from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
-from model.kernel.mmap import mmap_shadow_stack, rlimit_stack
-from model.state import NO, NULL, Kind, Off, Task
+from model.kernel.fork import CLONE_VFORK, CloneArgs
+from model.state import NO, NULL, Task
 from model.world import World
 
 
@@ -24,22 +23,9 @@ class Linux66RC1(FixVforkCloneFailure):
     source = "arch/x86/kernel/shstk.c, 6.6-rc1"
 
     def shstk_alloc_thread_stack(self, k: World, tsk: Task, args: CloneArgs) -> int:
-        if k.current.shstk == NO:
-            return 0
-        if args.flags & (CLONE_VFORK | CLONE_VM) != CLONE_VM:
-            return 0
-        requested = args.stack_size(k)
-        rlimit = rlimit_stack(k)
-        size = self.adjust_shstk_size(k, requested, rlimit)
-        compat = args.in_compat_syscall(k)
-        addr, err = mmap_shadow_stack(k, tsk, size, Kind.CLONE, requested, rlimit, compat)
-        if err != 0:
-            return err
-        tsk.base = addr
-        tsk.size = size
-        tsk.ssp = addr  # fpu_clone() -> update_fpu_shstk()
-        tsk.off = Off.TOP
-        return 0
+        if args.flags & CLONE_VFORK != 0:
+            return 0  # base and size stay the parent's
+        return super().shstk_alloc_thread_stack(k, tsk, args)
 
     def shstk_free(self, k: World, tsk: Task) -> int:
         if k.current.shstk == NO:

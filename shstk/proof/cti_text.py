@@ -5,15 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
+from counterexamples.changed import changes
+from counterexamples.named import Names, size_text
 from counterexamples.render import (
     BY_NAME,
     LEGEND,
     SHOWN,
     USUAL,
     WIDTH,
-    Names,
-    changes,
-    size_text,
 )
 from counterexamples.trace import Fields, Pick, StateView, TraceStep
 from model.designs import Design

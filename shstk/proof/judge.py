@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from counterexamples.trace import Trace
 from model.designs import Design
 from properties import PROPERTIES
-from shstk.cache import ROOT, digest, kept
+from shstk.cache import digest, explored_sources, kept
 from shstk.plan import in_environment
 from shstk.pool import Meter, run
 from shstk.proof.proofs import (
@@ -31,11 +31,6 @@ from shstk.verdicts import (
     combine,
 )
 
-# What an exploration's answer depends on.
-EXPLORED = (
-    *("model", "model/kernel", "model/designs", "model/cpu", "model/reference"),
-    *("properties", "counterexamples", "shstk", "shstk/engine"),
-)
 BOUNDED = "bounded"  # a claim about endless runs: explored, never proved
 
 
@@ -170,8 +165,6 @@ def _explored(
     """What exploration says of these properties, kept between runs; None after Ctrl-C."""
     without = frozenset(proof.without)
     questions = in_environment(design.name, proof.environment, None, without, properties, memory)
-    sources = [p for part in EXPLORED for p in (ROOT / part).glob("*.py")]
-    sources.append(ROOT / "shstk" / "engine" / "engine.c")
     asked = [(q.bound, q.details) for q in questions]
     what = (
         f"explored {design.name} {proof.environment} {sorted(without)} {sorted(properties)} {asked}"
@@ -186,4 +179,4 @@ def _explored(
     def whole(verdicts: list[Explored] | None) -> bool:
         return verdicts is not None and all(v.status != UNKNOWN for v in verdicts)
 
-    return kept(digest(what, sources, design), "explored", make, whole)
+    return kept(digest(what, explored_sources(), design), "explored", make, whole)

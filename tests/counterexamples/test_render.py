@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from counterexamples.render import WIDTH, render_mermaid, render_text, size_text
+from counterexamples.named import size_text
+from counterexamples.render import WIDTH, render_mermaid, render_text
 from counterexamples.trace import Trace
 from model.designs import DESIGNS
 from shstk.replay import drive, shortest, violation

@@ -15,12 +15,12 @@ from model.reference.operations import do
 from model.reference.tokens import restore_tokens
 from model.state import NULL, Ctl, Kind, Off
 from shstk.build import CLAIMS, Request, program
-from shstk.cache import tables as tables_of
 from shstk.engine import Engine
 from shstk.reference import replay_on_reference
 from shstk.refine import Follower
 from shstk.replay import drive, shortest, step_outcomes, violation
 from shstk.space import Bound, Space
+from shstk.table_cache import tables as tables_of
 
 TOKEN, MERGED = DESIGNS["clone3-token"], DESIGNS["linux-6.12"]
 FLAVOURS = [step for step in STEPS if step.family == "clone3-token"]

@@ -23,13 +23,13 @@ from model.kernel import STEPS
 from model.state import Task
 from model.world import World
 from shstk.build import CLAIMS, Request, Tables, program
-from shstk.cache import tables as tables_of
 from shstk.cli import main
 from shstk.engine import Engine
 from shstk.errors import UserError
 from shstk.reference import replay_on_reference
 from shstk.replay import replay, shortest, step_outcomes, violation
 from shstk.space import Bound, Space, Valuation
+from shstk.table_cache import tables as tables_of
 from shstk.views import view
 
 SIBLINGS = ("arm64-6.13", "arm64", "riscv-v6", "riscv")

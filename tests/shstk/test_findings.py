@@ -6,7 +6,7 @@ import pytest
 
 from model.designs import DESIGNS
 from shstk.build import CLAIMS
-from shstk.plan import Question, questions
+from shstk.plan import Question, in_environment
 from shstk.replay import drive, replay
 from shstk.search import Answer, answer
 from shstk.space import Bound, Space
@@ -182,5 +182,5 @@ def test_every_violation_replays(answers: list[Answer]) -> None:
 
 def test_default_questions_cover_every_claim() -> None:
     """The default plan asks about each property's conjuncts, details apart."""
-    kinds = {q.details for q in questions("v1", None)}
+    kinds = {q.details for q in in_environment("v1", "ordinary", None)}
     assert kinds == {"no", "only"}

@@ -19,7 +19,8 @@ from model.state import NULL, YES, Group, Task
 from model.world import World
 from shstk.build import ORDINARY, Tables, extract
 from shstk.engine.program import NONE
-from shstk.liveness import UNFAIR_LOCK, Graph, LivenessResult, Part, check, conjuncts, slice_for
+from shstk.fair import Graph
+from shstk.liveness import UNFAIR_LOCK, LivenessResult, Part, check, conjuncts, slice_for
 from shstk.replay import replay
 from shstk.slices import MERGES, WHOLE, Slice
 from shstk.space import Bound

@@ -24,13 +24,13 @@ from model.state import NO, NULL, Kind, Task
 from model.world import World
 from shstk.behaviour import Comparison, Lockstep, explore
 from shstk.build import Request, program
-from shstk.cache import tables
 from shstk.engine import Engine
 from shstk.parting import happened
 from shstk.plan import families_in
 from shstk.product import common, looks
 from shstk.replay import BY_NAME, Successor, explicit_successors, step_outcomes
 from shstk.space import Bound, Space, Valuation
+from shstk.table_cache import tables
 from shstk.views import valuation
 
 MERGED = DESIGNS["linux-6.12"]
@@ -133,7 +133,7 @@ def test_a_design_and_itself_never_differ() -> None:
     """In lockstep with itself a design has the states that it has alone, and no difference."""
     found = lockstep(V1(), V1(), SMALL)
     alone = Engine(
-        program(tables(V1(), SMALL, WITHOUT), Request(families_in("ordinary", WITHOUT), 0))
+        program(tables(V1(), SMALL), Request(families_in("ordinary", WITHOUT), 0))
     ).explore(symmetry=True)
     assert (found.partings, found.complete) == ([], True)
     assert (found.states, found.depth) == (alone.states, len(alone.levels) - 1)

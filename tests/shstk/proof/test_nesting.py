@@ -19,7 +19,8 @@ from model.state import RECORD_OF, Ctl, Sort, Task
 from model.world import World
 from properties.lemmas import CHAIN_LEMMAS, LEMMAS
 from shstk.build import ORDINARY
-from shstk.finite import FiniteCond, Run, runs_step
+from shstk.finite import Run, runs_step
+from shstk.finite_terms import FiniteCond
 from shstk.proof.forking import Fork
 from shstk.proof.heap import Heap
 from shstk.proof.induction import enabled_steps, induction

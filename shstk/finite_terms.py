@@ -1,0 +1,214 @@
+"""Values of the finite world: a function of one source each, decided only where it matters."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from model.state import Record
+from model.world import Cond, Term
+
+if TYPE_CHECKING:
+    from shstk.finite import Run
+
+MASK64 = (1 << 64) - 1
+
+
+class Source:
+    """Where a value comes from: a state cell, or an input by its place in the run.
+
+    Interned by ``cell_source`` and ``input_source``, so that the same source is the same
+    object in every run; extraction compares and hashes little else.  ``family``: of an input
+    that says whether that event family is granted.
+    """
+
+    __slots__ = ("kind", "number", "labels", "family")
+
+    def __init__(
+        self, kind: str, number: int, labels: tuple[object, ...], family: str = ""
+    ) -> None:
+        self.kind = kind  # "cell" or "input"
+        self.number = number
+        self.labels = labels
+        self.family = family
+
+
+@functools.cache
+def cell_source(number: int) -> Source:
+    """The source of a state cell."""
+    return Source("cell", number, ())
+
+
+_INPUTS: dict[tuple[int, tuple[object, ...], str], Source] = {}
+
+
+def input_source(number: int, labels: tuple[object, ...], family: str = "") -> Source:
+    """The source of a run's ``number``-th input, with its possible values."""
+    # True and 1 are equal, and so are tuples of them; their types tell them apart.
+    key = (number, tuple((type(v), v) for v in labels), family)
+    return _INPUTS.setdefault(key, Source("input", number, labels, family))
+
+
+Values = tuple[Source | None, tuple[Any, ...]]
+Decision = tuple[Source, int, bool]  # source, mask of domain indices, outcome
+
+
+class FiniteCond(Cond):
+    """A condition; evaluated, and so decided, only when asked for.
+
+    ``any_of``: it is the disjunction of these; ``none_of``: the negation of that.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        evaluate: Callable[[], bool],
+        any_of: Sequence[Cond] = (),
+        none_of: Sequence[Cond] = (),
+    ) -> None:
+        self.run = run
+        self.evaluate = evaluate
+        self.any_of = any_of
+        self.none_of = none_of
+
+    def __bool__(self) -> bool:
+        return self.evaluate()
+
+    def __and__(self, other: Cond | bool) -> Cond:
+        return FiniteCond(self.run, lambda: self.evaluate() and bool(other))
+
+    def __or__(self, other: Cond | bool) -> Cond:
+        return FiniteCond(self.run, lambda: self.evaluate() or bool(other))
+
+    def __invert__(self) -> Cond:
+        return FiniteCond(self.run, lambda: not self.evaluate(), (), self.any_of)
+
+
+class FiniteTerm(Term):
+    """A value as a function of one source, which may have to be found out first."""
+
+    def __init__(self, run: Run, known: Values | Callable[[], Values]) -> None:
+        self.run = run
+        self._known = known
+        # The object it certainly refers to, if it does: asked for at every access.
+        self.number: int | None = None
+        if isinstance(known, tuple) and known[0] is None and type(known[1][0]) is int:
+            self.number = known[1][0]
+
+    __slots__ = ("run", "_known", "number")
+
+    def resolve(self) -> Values:
+        """The source (None: a constant) and the value for each member of its domain."""
+        if isinstance(self._known, tuple):
+            return self._known
+        known = self._known()
+        if not self.run.asking:  # an answer's decisions are not the run's
+            self._known = known
+        return known
+
+    @property
+    def constant(self) -> bool:
+        """Known, without any decision, to be one value."""
+        return isinstance(self._known, tuple) and self._known[0] is None
+
+    def is_in(self, accepted: Callable[[Any], bool]) -> bool:
+        """Decide whether the value is accepted."""
+        source, values = self.resolve()
+        if source is None:
+            return accepted(values[0])
+        mask = 0
+        for i, value in enumerate(values):
+            if accepted(value):
+                mask |= 1 << i
+        return self.run.decide(source, mask)
+
+    def equals(self, value: object) -> bool:
+        """Decide whether it is this value."""
+        source, values = self.resolve()
+        if isinstance(value, str) and not isinstance(values[0], str):
+            shown = ", ".join(map(str, values))
+            raise TypeError(f"a variable is compared with {value!r}; its values are {shown}")
+        if source is None:
+            return bool(values[0] is value or values[0] == value)
+        masks = self.run.space.masks
+        key = (id(values), value)
+        # Domains live as long as the space, so their identity is a safe key.
+        if source.kind != "cell" or values is not self.run.space.domains[source.number]:
+            return self.is_in(lambda v: v is value or v == value)
+        mask = masks.get(key)
+        if mask is None:
+            mask = sum(1 << i for i, v in enumerate(values) if v is value or v == value)
+            masks[key] = mask
+        return self.run.decide(source, mask)
+
+    def force(self) -> Any:
+        """The value itself, deciding between all that are possible."""
+        source, values = self.resolve()
+        if source is None:
+            return values[0]
+        allowed = self.run.allowed(source)
+        for i, value in enumerate(values):
+            if allowed >> i & 1 and self.equals(value):
+                return value
+        raise AssertionError("a source without values")
+
+    def _map(self, function: Callable[[Any], Any]) -> FiniteTerm:
+        def resolve() -> Values:
+            source, values = self.resolve()
+            return source, tuple(function(v) for v in values)
+
+        return FiniteTerm(self.run, resolve() if isinstance(self._known, tuple) else resolve)
+
+    def _compare(self, other: object, relation: Callable[[Any, Any], bool]) -> FiniteCond:
+        if isinstance(other, Record):
+            other = other.index[0]
+        if not isinstance(other, FiniteTerm):
+            return FiniteCond(self.run, lambda: self.is_in(lambda v: relation(v, other)))
+        right = other
+
+        def evaluate() -> bool:
+            if self.resolve()[0] is None:
+                left = self.force()
+                return right.is_in(lambda v: relation(left, v))
+            value = right.force()
+            return self.is_in(lambda v: relation(v, value))
+
+        return FiniteCond(self.run, evaluate)
+
+    def __eq__(self, other: object) -> Cond:  # type: ignore[override]
+        if isinstance(other, Record):
+            other = other.index[0]
+        if not isinstance(other, FiniteTerm):
+            return FiniteCond(self.run, lambda: self.equals(other))
+        equal = self._compare(other, lambda a, b: a is b or a == b)
+        if isinstance(other, FiniteTerm):
+            right = other
+            # A variable equals itself, whatever it holds: nothing to decide.
+            return FiniteCond(self.run, lambda: self.resolve() == right.resolve() or bool(equal))
+        return equal
+
+    def __lt__(self, other: Term | int) -> Cond:
+        return self._compare(other, lambda a, b: a < b)
+
+    def __le__(self, other: Term | int) -> Cond:
+        return self._compare(other, lambda a, b: a <= b)
+
+    def _arith(self, other: Term | int, function: Callable[[int, int], int]) -> FiniteTerm:
+        right: int = other.force() if isinstance(other, FiniteTerm) else cast(int, other)
+        return self._map(lambda v: function(v, right) & MASK64)
+
+    def __add__(self, other: Term | int) -> Term:
+        return self._arith(other, lambda a, b: a + b)
+
+    def __and__(self, other: Term | int) -> Term:
+        return self._arith(other, lambda a, b: a & b)
+
+    def __floordiv__(self, other: int) -> Term:
+        return self._arith(other, lambda a, b: a // b)
+
+    def __mod__(self, other: int) -> Term:
+        return self._arith(other, lambda a, b: a % b)
+
+    def isin(self, values: Sequence[object]) -> Cond:
+        return FiniteCond(self.run, lambda: self.is_in(lambda v: v in values))
