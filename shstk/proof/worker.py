@@ -104,14 +104,14 @@ class _Solver:
         self.claims = [z3.Bool(f"claim {n}") for n in range(len(problem.claims))]
         for flag, claimed in zip(self.claims, problem.claims, strict=True):
             z3.Z3_solver_assert(context, solver, lowlevel.implies(flag, claimed.negated).as_ast())
-        self._kept: tuple[Collection[str] | None, list[Any]] = (None, [])
+        self._kept: tuple[frozenset[str] | None, list[Any]] = (None, [])
         self.used: list[int] = []  # the premises of the last proof of all claims
 
     def _on(self, kept: Collection[str]) -> list[Any]:
         """The switches of what is assumed, as pointers; the guards keep the terms."""
-        if self._kept[0] is not kept:
-            on = [mark for name, mark in self.marks if not name or name in kept]
-            self._kept = (kept, on)
+        now = frozenset(kept)
+        if self._kept[0] != now:
+            self._kept = now, [mark for name, mark in self.marks if not name or name in now]
         return self._kept[1]
 
     def pending(self, kept: Collection[str]) -> list[int]:
