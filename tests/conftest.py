@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import cache
 
@@ -10,6 +11,9 @@ import pytest
 from model.designs import DESIGNS, Design
 from shstk.build import Tables, extract
 from shstk.space import Bound
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and so would all children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
