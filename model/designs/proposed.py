@@ -108,10 +108,10 @@ class Proposed(Linux612):
             return 0
         mapping = tsk.mm.at(tsk.base)
         if k.exists_task(lambda t: (t != tsk) & (t.mm == tsk.mm) & (t.base == tsk.base)):
-            # Ghost: the stack is now one of the others'.
-            mapping.owner = k.some_task(
-                lambda t: (t != tsk) & (t.mm == tsk.mm) & (t.base == tsk.base)
-            )
+            if mapping.owner == tsk:  # ghost: the stack is now one of the others'
+                mapping.owner = k.some_task(
+                    lambda t: (t != tsk) & (t.mm == tsk.mm) & (t.base == tsk.base)
+                )
         else:
             self.unmap_shadow_stack(k, tsk)
         tsk.base = NULL

@@ -44,7 +44,7 @@ from shstk.refine import Disagreement, Follower
 FAILED = Path("refinement-failed.scn")
 NIGHTLY = os.environ.get("SHSTK_PROFILE") == "nightly"
 
-FOLLOWED = ("linux-6.12", "proposed", "v1")
+FOLLOWED = tuple(X86_DESIGNS) if NIGHTLY else ("linux-6.12", "proposed", "v1")
 
 
 class Refinement(RuleBasedStateMachine):
@@ -287,6 +287,20 @@ def test_disabling_shadow_stacks_takes_wrss_with_it() -> None:
     follower = follow("linux-6.12", ON, ("P", "arch_prctl", wrss), ("P", "arch_prctl", off))
     assert not follower.machine.thread("P").wrss
     assert follower.moves["wrss_control"] == 1
+
+
+def test_a_counted_stack_that_is_gone_is_nobodys() -> None:
+    """Letting go of a stack that user space has unmapped hands nothing over to the others."""
+    machine = Machine.boot(X86_DESIGNS["proposed"])
+    follower = Follower.of(machine)
+    do(machine, "P", "arch_prctl", option="ENABLE")
+    do(machine, "P", "vfork", child="C")
+    stack = machine.thread("P").stack
+    assert isinstance(stack, Range)
+    do(machine, "C", "munmap", addr=stack.start, size=stack.end - stack.start)
+    do(machine, "C", "call")  # faults, and C gives up the base it shares with P
+    assert not follower.outside
+    assert follower.moves["exit_mm_release"] == 1
 
 
 def test_a_failed_delivery_leaves_v1s_ssp_moved() -> None:
