@@ -303,6 +303,19 @@ def test_a_counted_stack_that_is_gone_is_nobodys() -> None:
     assert follower.moves["exit_mm_release"] == 1
 
 
+def test_a_size_is_seen_even_where_the_clone_fails() -> None:
+    """The stack that is too large is unmapped in the same step: that munmap shows its size."""
+    machine = Machine.boot(X86_DESIGNS["fix-vfork-clone-failure"])
+    follower = Follower.of(machine)
+    do(machine, "P", "arch_prctl", option="ENABLE")
+    flags = "VM|THREAD|SIGHAND|SETTLS"
+    size = (4 << 30) + PAGE_SIZE
+    done = do(machine, "P", "clone3", child="C", flags=flags, tls="bad", stack_size=size)
+    assert follower.violations == ("size-explicit/clone3-path",)
+    seen = aftermath(machine, "size-explicit", [done.effects])
+    assert any("shadow stack (clone) of C" in line for line in seen)
+
+
 def test_a_failed_delivery_leaves_v1s_ssp_moved() -> None:
     """v1 moves SSP before it writes the frame; the merged design after it."""
     moved = {}
