@@ -74,6 +74,9 @@ class Finding:
 
 
 Watch = Callable[["Run", Event], list[tuple[object, Callable[[], bool]]]]
+# The findings of an event, by the outcomes of the decisions before it and its number: runs that
+# part later have the same event.
+Known = dict[tuple[tuple[bool, ...], int], list[Finding]]
 
 
 @dataclass
@@ -97,7 +100,8 @@ class Run(Identities):
     """One execution of a text: a world, a prefix of decisions to follow, and a record.
 
     ``switched_off`` are the event families that ``may`` never grants; ``fixed`` are inputs
-    that are known, by name, and no choice any more.
+    that are known, by name, and no choice any more.  ``known`` is what other runs of the
+    same text have asked at their events.
     """
 
     def __init__(
@@ -110,8 +114,10 @@ class Run(Identities):
         switched_off: frozenset[str] = frozenset(),
         watch: Watch | None = None,
         fixed: Mapping[str, object] | None = None,
+        known: Known | None = None,
     ) -> None:
         self.fixed = fixed or {}
+        self.known = {} if known is None else known
         self.space = space
         self.design = design
         self.prefix = prefix
@@ -192,7 +198,7 @@ class Run(Identities):
         return self._read(self.overlay, record, field)
 
     def _read(self, overlay: dict[int, FiniteTerm], record: Record, field: Field[Any]) -> object:
-        if all(cast(FiniteTerm, t).number is not None for t in record.index):
+        if None not in [cast(FiniteTerm, t).number for t in record.index]:
             term = self._load(overlay, self._cell(record, field.name))
         else:
             # Which cell it is will be decided when the value is; what it held is fixed now.
@@ -292,9 +298,14 @@ class Run(Identities):
     def emit(self, event: Event) -> None:
         self.events.append(event)
         if self.watch:
-            for question, evaluate in self.watch(self, event):
-                allowed = dict(self.restricted)
-                self.findings.append(Finding(question, self._every_answer(evaluate), allowed))
+            key = tuple(d[2] for d in self.decisions), len(self.events)
+            if key not in self.known:
+                self.known[key] = self._found(self.watch(self, event))
+            self.findings += self.known[key]
+
+    def _found(self, questions: list[tuple[object, Callable[[], bool]]]) -> list[Finding]:
+        allowed = dict(self.restricted)
+        return [Finding(q, self._every_answer(evaluate), allowed) for q, evaluate in questions]
 
     def counterparts(self, claim: Callable[[], Cond | bool]) -> Sequence[Cond]:
         """Conditions each of which makes the claim false, or none where it is no negated
@@ -403,9 +414,10 @@ def runs(
     outcome and do not split the run.  ``fixed`` inputs have the value they are given.
     """
     stack: list[tuple[bool, ...]] = [()]
+    known: Known = {}
     while stack:
         prefix = stack.pop()
-        run = Run(space, design, current, prefix, state, switched_off, watch, fixed)
+        run = Run(space, design, current, prefix, state, switched_off, watch, fixed, known)
         outcome = _execute(run, text)
         stack += untaken(run.decisions, len(prefix))
         yield outcome

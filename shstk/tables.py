@@ -252,7 +252,14 @@ def step_trees(
     def report(outcome: Outcome) -> int:
         if outcome.status in ends:
             return ends[outcome.status]
-        return forest.add(Choice(tuple(answer(f) for f in outcome.findings)))
+        return forest.add(Choice(tuple(known(f) for f in outcome.findings)))
+
+    told: dict[int, int] = {}  # runs share findings
+
+    def known(finding: Finding) -> int:
+        if id(finding) not in told:
+            told[id(finding)] = answer(finding)
+        return told[id(finding)]
 
     def answer(finding: Finding) -> int:
         violations, witnesses = cast(tuple[int, int], finding.question)
