@@ -281,7 +281,9 @@ class Machine:
         if name == "start_thread":
             thread.frame = Frame(image.ENTRY, USER_CS, image.STACK_TOP - 0x1000, 0)
             thread.call, thread.altstack = "", None
+            pending = [each for each in thread.todo if each[0] == "kill"]
             thread.todo.clear()
+            thread.todo.extend(pending)  # flush_signal_handlers() leaves what is pending
             thread.contexts.clear()
             thread.contended = 0
             system.groups[thread.group].handlers.clear()  # type: ignore[index]

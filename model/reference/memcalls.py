@@ -88,7 +88,10 @@ def munmap(m: Machine, t: Thread, addr: Address, size: Bytes) -> None:
 
 @operation(CALL)
 def mprotect(m: Machine, t: Thread, addr: Address, size: Bytes, prot: Protection) -> None:
-    """mprotect(2); of a shadow stack ``r`` makes every shadow access to it fault."""
+    """mprotect(2); of a shadow stack ``r`` makes shadow accesses fault, of pages yet untouched.
+
+    Pages that have been written or read through SSP stay usable until a fork.
+    """
     m.require_running(t)
     space = m.system.space(t)
     there = areas_in(space, Range(addr, page_align(size)))

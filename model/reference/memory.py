@@ -32,12 +32,15 @@ class Page:
 class Pages:
     """The populated pages of an address space, by page number.
 
+    ``shadow`` are those whose page table entry is a shadow stack's (Write=0, Dirty=1): a shadow
+    access has made it so, and mprotect() leaves it so (pte_modify(), x86's pgtable.h, 6.12).
     The four ``tlb`` dictionaries remember the words of pages that a kind of access has been
     allowed to; ``flush()`` is due whenever that may have changed.
     """
 
     def __init__(self) -> None:
         self.present: dict[int, Page] = {}
+        self.shadow: set[int] = set()
         self.copied = 0  # pages copied because they were written while shared
         self.tlb_load: dict[int, dict[int, int]] = {}
         self.tlb_store: dict[int, dict[int, int]] = {}
@@ -61,6 +64,8 @@ class Pages:
             page = self.present[number] = Page({})
         elif write and page.users > 1:
             page = self._copy_on_write(number, page)
+        if shadow:
+            self.shadow.add(number)
         self._tlbs[shadow][write][number] = page.words
         return page.words
 
@@ -83,6 +88,7 @@ class Pages:
         """Drop the contents of [start, end)."""
         for number in self.within(start, end):
             self.present.pop(number).users -= 1
+            self.shadow.discard(number)
         self.flush()
 
     def move(self, start: int, length: int, to: int) -> None:
@@ -90,12 +96,19 @@ class Pages:
         shift = (to - start) >> PAGE_SHIFT
         for number in self.within(start, start + length):
             self.present[number + shift] = self.present.pop(number)
+            if number in self.shadow:
+                self.shadow.remove(number)
+                self.shadow.add(number + shift)
         self.flush()
 
     def share(self, other: Pages) -> None:
-        """Give all pages to ``other``, which has none; whoever writes one first copies it."""
+        """Give all pages to ``other``, which has none; whoever writes one first copies it.
+
+        Both sides' entries are write-protected, a shadow stack's too (pte_wrprotect()).
+        """
         for page in self.present.values():
             page.users += 1
+        self.shadow.clear()
         other.present = dict(self.present)
         self.flush()
 
@@ -189,9 +202,16 @@ class Memory(Areas):
         starts = (addr, boundary) if addr + width > boundary else (addr,)
         for start in starts:
             vma = self.find(start)
+            if shadow and self._walks(start, vma):
+                continue
             if access_error(vma, write=write, shadow=shadow):
                 code = PageFaultCode.W * write | PageFaultCode.U * user | PageFaultCode.SS * shadow
                 raise PageFault(start, code | PageFaultCode.P * self._present(start, vma))
+
+    def _walks(self, addr: int, vma: Vma | None) -> bool:
+        """The page table allows a shadow access, so that no area is asked."""
+        there = addr >> PAGE_SHIFT in self.pages.shadow
+        return there and vma is not None and vma.shadow and vma.accessible
 
     def _present(self, addr: int, vma: Vma | None) -> bool:
         """Bit P: PROT_NONE takes it away from a populated page.

@@ -37,6 +37,7 @@ SIGNALS = {"SIGILL": 4, "SIGBUS": 7, "SIGUSR1": 10, "SIGSEGV": 11, "SIGUSR2": 12
 NAMES = {number: name for name, number in SIGNALS.items()}
 SIGILL, SIGBUS, SIGSEGV = 4, 7, 11
 FETCH = 0x15  # of a page fault's error code: I/D, U, and P, which sanitize_error_code() sets
+SYNCHRONOUS = (4, 7, 11)  # of those here: SYNCHRONOUS_MASK (kernel/signal.c, 6.12)
 COREDUMP = (4, 7, 11)  # of those here: SIG_KERNEL_COREDUMP_MASK (signal.h, 6.12)
 RED_ZONE = 128
 FRAME_WORDS = 5  # restorer, rip, rsp, cf, cs
@@ -165,9 +166,10 @@ def kill(m: Machine, t: Thread, signal: str) -> None:
         m.tell(Move(t.tid))
         return
     handled = number in m.system.groups[t.group].handlers  # type: ignore[index]
-    if not handled and number in COREDUMP and not m.can_run(t):
-        # complete_signal(): it is no SIGKILL for the group, and wakes no killable wait.
-        t.todo.appendleft(("kill", (signal,), {}))
+    if not m.can_run(t) and not handled and (number in COREDUMP or _pending(t)):
+        # complete_signal(): no SIGKILL for the group, and no killable wait is woken; where
+        # something is pending already wants_signal() says no.
+        _pend(t, signal)
         m.tell(Move(t.tid))
         return
     if not handled:
@@ -179,7 +181,23 @@ def kill(m: Machine, t: Thread, signal: str) -> None:
     if m.can_run(t):
         force(m, t, number, f"SIGSEGV (the frame of {signal} cannot be written)")
         return
-    t.todo.appendleft(("kill", (signal,), {}))  # pending until it is back in user mode
+    _pend(t, signal)
+
+
+def _pending(t: Thread) -> set[str]:
+    """The signals that wait until the task is back in user mode."""
+    return {args[0] for name, args, _ in t.todo if name == "kill"}
+
+
+def _pend(t: Thread, signal: str) -> None:
+    """One more is pending.  They are a set, and are dequeued in the order of next_signal():
+    synchronous ones first, then by number; each pushes its frame on the last one's."""
+    names = sorted(
+        _pending(t) | {signal}, key=lambda s: (SIGNALS[s] not in SYNCHRONOUS, SIGNALS[s])
+    )
+    rest = [each for each in t.todo if each[0] != "kill"]
+    t.todo.clear()
+    t.todo.extend([*(("kill", (name,), {}) for name in names), *rest])
 
 
 @operation("signals")

@@ -189,7 +189,8 @@ class AddressSpace(Memory):
     def mprotect(self, start: int, length: int, prot: int) -> int:
         """do_mprotect_pkey() (mm/mprotect.c, 6.12).
 
-        A shadow stack stays one: PROT_READ alone makes every shadow stack access fail,
+        A shadow stack stays one: PROT_READ alone makes shadow stack accesses fail, but only of
+        pages that none has touched yet, and of all after a fork; PROT_NONE of all;
         PROT_WRITE allows them again and still no ordinary store.
         -EINVAL: not aligned, or unknown bits.  -ENOMEM: nothing mapped somewhere in the range.
         -EPERM: something is sealed.  In the last two cases what lies before has been changed.

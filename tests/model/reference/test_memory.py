@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from model.reference.vma import PAGE_SIZE, SZ_4G, TASK_SIZE_MAX, AddressSpace, PageFault
+from model.reference.vma import (
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PAGE_SIZE,
+    SZ_4G,
+    TASK_SIZE_MAX,
+    AddressSpace,
+    PageFault,
+)
 
 BASE = 0x7F00_0000_0000
 DATA = 0x1000_0000
@@ -86,13 +94,44 @@ def test_ordinary_loads_read_a_shadow_stack(space: AddressSpace) -> None:
 
 
 def test_read_only_shadow_stack(space: AddressSpace) -> None:
-    """After mprotect(PROT_READ) every shadow access faults and ordinary loads still read."""
+    """After mprotect(PROT_READ) shadow accesses fault in pages that none has touched before."""
+    space.store(BASE, 8, 5, SHADOW, USER)
+    space.load(BASE + 2 * PAGE_SIZE, 8, ORDINARY, USER)
+    assert space.mprotect(BASE, SIZE, 1) == 0
+    assert store_fault(space, BASE + PAGE_SIZE, SHADOW) == (BASE + PAGE_SIZE, 0x46)
+    assert load_fault(space, BASE + 2 * PAGE_SIZE, SHADOW) == (BASE + 2 * PAGE_SIZE, 0x45)
+    space.store(BASE, 8, 6, SHADOW, USER)  # its page table entry stays a shadow stack's
+    assert space.load(BASE, 8, ORDINARY, USER) == space.load(BASE, 8, SHADOW, USER) == 6
+
+
+def test_fork_takes_read_only_pages_away(space: AddressSpace) -> None:
+    """fork write-protects: where the area is read-only, touched pages fault in both afterwards."""
     space.store(BASE, 8, 5, SHADOW, USER)
     assert space.mprotect(BASE, SIZE, 1) == 0
-    assert load_fault(space, BASE, SHADOW) == (BASE, 0x45)
-    assert store_fault(space, BASE, SHADOW) == (BASE, 0x47)
-    assert store_fault(space, BASE + PAGE_SIZE, SHADOW)[1] == 0x46
-    assert space.load(BASE, 8, ORDINARY, USER) == 5
+    for each in (space, space.copy()):
+        assert load_fault(each, BASE, SHADOW) == (BASE, 0x45)
+        assert each.load(BASE, 8, ORDINARY, USER) == 5
+
+
+def test_prot_none_and_back(space: AddressSpace) -> None:
+    """PROT_NONE takes shadow accesses away, and PROT_READ alone gives them back."""
+    space.store(BASE, 8, 5, SHADOW, USER)
+    assert space.mprotect(BASE, SIZE, 0) == 0
+    assert load_fault(space, BASE, SHADOW) == (BASE, 0x44)
+    assert space.mprotect(BASE, SIZE, 1) == 0
+    assert space.load(BASE, 8, SHADOW, USER) == 5
+
+
+def test_read_only_pages_move(space: AddressSpace) -> None:
+    """mremap moves page table entries as they are; what is mapped there later has none."""
+    space.store(BASE, 8, 5, SHADOW, USER)
+    assert space.mprotect(BASE, SIZE, 1) == 0
+    to = BASE - (1 << 30)
+    assert space.mremap(BASE, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to
+    assert space.load(to, 8, SHADOW, USER) == 5
+    space.map(BASE, SIZE, shadow=True, label="another")
+    assert space.mprotect(BASE, SIZE, 1) == 0
+    assert load_fault(space, BASE, SHADOW) == (BASE, 0x44)
 
 
 def test_writable_again(space: AddressSpace) -> None:
