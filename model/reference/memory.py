@@ -102,14 +102,10 @@ class Pages:
         self.flush()
 
     def share(self, other: Pages) -> None:
-        """Give all pages to ``other``, which has none; whoever writes one first copies it.
-
-        Both sides' entries are write-protected, a shadow stack's too (pte_wrprotect()).
-        """
+        """Give all pages to ``other``, which has none; whoever writes one first copies it."""
         for page in self.present.values():
             page.users += 1
-        self.shadow.clear()
-        other.present = dict(self.present)
+        other.present, other.shadow = dict(self.present), set(self.shadow)
         self.flush()
 
 

@@ -81,8 +81,16 @@ class AddressSpace(Memory):
         """Mapped bytes (mm->total_vm)."""
         return sum(vma.size for vma in self.areas)
 
+    def fork(self) -> AddressSpace:
+        """dup_mmap(): the same areas, sealed ones too; pages are shared until one side writes.
+
+        Both sides' page table entries are write-protected, a shadow stack's too (pte_wrprotect()).
+        """
+        self.pages.shadow.clear()
+        return self.copy()
+
     def copy(self) -> AddressSpace:
-        """dup_mmap(): the same areas, sealed ones too; pages are shared until one side writes."""
+        """An equal address space; that pages are shared until one side writes is not seen."""
         other = AddressSpace(
             self.gaps,
             base=self.mmap_base,

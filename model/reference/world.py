@@ -288,7 +288,7 @@ class ConcreteWorld:
         other_kind: dict[Any, Any],
     ) -> None:
         self._change()
-        space = self.system.mms[plain(src)].copy()
+        space = self.system.mms[plain(src)].fork()
         self.system.mms[plain(dst)] = space
         mine = [r for r in (plain(a) for a in own) if isinstance(r, Range)]
         for area in space.areas:

@@ -108,9 +108,17 @@ def test_fork_takes_read_only_pages_away(space: AddressSpace) -> None:
     """fork write-protects: where the area is read-only, touched pages fault in both afterwards."""
     space.store(BASE, 8, 5, SHADOW, USER)
     assert space.mprotect(BASE, SIZE, 1) == 0
-    for each in (space, space.copy()):
+    for each in (space, space.fork()):
         assert load_fault(each, BASE, SHADOW) == (BASE, 0x45)
         assert each.load(BASE, 8, ORDINARY, USER) == 5
+
+
+def test_a_copy_to_look_at_changes_nothing(space: AddressSpace) -> None:
+    """A copy that is no fork has the same page table, and leaves this one as it is."""
+    space.store(BASE, 8, 5, SHADOW, USER)
+    assert space.mprotect(BASE, SIZE, 1) == 0
+    for each in (space.copy(), space):
+        assert each.load(BASE, 8, SHADOW, USER) == 5
 
 
 def test_prot_none_and_back(space: AddressSpace) -> None:
@@ -260,7 +268,7 @@ def test_a_huge_area_goes_at_once() -> None:
 def test_copies_are_isolated(space: AddressSpace) -> None:
     """What one side writes after fork the other side does not see."""
     space.store(BASE, 8, 1, SHADOW, USER)
-    child = space.copy()
+    child = space.fork()
     space.store(BASE, 8, 2, SHADOW, USER)
     child.store(BASE + 8, 8, 3, SHADOW, USER)
     assert [space.load(BASE + n, 8, SHADOW, USER) for n in (0, 8)] == [2, 0]
@@ -271,7 +279,7 @@ def test_a_page_is_copied_once_by_who_writes_first(space: AddressSpace) -> None:
     """Reading copies nothing, the first writer copies, the other side then has it alone."""
     space.store(DATA, 8, 1, ORDINARY, USER)
     space.store(DATA + PAGE_SIZE, 8, 1, ORDINARY, USER)
-    child = space.copy()
+    child = space.fork()
     assert child.load(DATA, 8, ORDINARY, USER) == 1
     child.store(DATA, 8, 2, ORDINARY, USER)
     child.store(DATA, 8, 3, ORDINARY, USER)
@@ -283,7 +291,7 @@ def test_a_page_is_copied_once_by_who_writes_first(space: AddressSpace) -> None:
 def test_a_copy_that_is_gone_shares_nothing(space: AddressSpace) -> None:
     """After exec or exit of one side the other has its pages alone."""
     space.store(DATA, 8, 1, ORDINARY, USER)
-    child = space.copy()
+    child = space.fork()
     child.clear()
     space.store(DATA, 8, 2, ORDINARY, USER)
     assert space.copied_pages == 0 and child.areas == [] and not child.populated(DATA)
@@ -292,7 +300,7 @@ def test_a_copy_that_is_gone_shares_nothing(space: AddressSpace) -> None:
 def test_annotations_are_copied(space: AddressSpace) -> None:
     """fork's areas are the same, sealed ones too, and their annotations their own."""
     assert space.mseal(BASE, SIZE) == 0
-    child = space.copy()
+    child = space.fork()
     child.areas[1].owner, child.areas[1].label = 7, "orphan"
     assert [repr(a) for a in space.areas] == [
         f"<Vma {DATA:#x}-{DATA + SIZE:#x} read write 'data'>",
