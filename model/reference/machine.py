@@ -285,7 +285,7 @@ class Machine:
             thread.todo.clear()
             thread.todo.extend(pending)  # flush_signal_handlers() leaves what is pending
             thread.contexts.clear()
-            thread.contended = 0
+            thread.contended, thread.locked_others = 0, 0
             system.groups[thread.group].handlers.clear()  # type: ignore[index]
             self.effects.append(Started(thread.name, "execve"))
         self._note_causes()

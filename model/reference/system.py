@@ -50,6 +50,7 @@ class Thread:
     wrss: bool = False
     locked_shstk: bool = False
     locked_wrss: bool = False
+    locked_others: int = 0  # bits of features_locked that mean nothing
     vfork_done: int | Special = NULL
     child: int | Special = NULL
     clone_vfork: bool = False

@@ -48,13 +48,15 @@ class KernelAccess(UserMemory):
     @property
     def features_locked(self) -> int:
         bits, thread = self.system.design.prctl, self.thread
-        return bits.shstk * thread.locked_shstk | bits.wrss * thread.locked_wrss
+        known = bits.shstk * thread.locked_shstk | bits.wrss * thread.locked_wrss
+        return known | thread.locked_others
 
     @features_locked.setter
     def features_locked(self, value: int) -> None:
         bits, thread = self.system.design.prctl, self.thread
         thread.locked_shstk = bool(value & bits.shstk)
         thread.locked_wrss = bool(value & bits.wrss)
+        thread.locked_others = value & ~(bits.shstk | bits.wrss)
 
     @property
     def wrss(self) -> Cond | bool:

@@ -9,6 +9,7 @@ import pytest
 import model.reference.protocols  # noqa: F401 - registers the operations
 from model.designs import DESIGNS
 from model.kernel import errno
+from model.reference import image
 from model.reference.machine import (
     Died,
     Effect,
@@ -21,7 +22,7 @@ from model.reference.machine import (
 )
 from model.reference.operations import do
 from model.reference.vma import PAGE_SIZE, SZ_4G, Vma
-from model.state import LEFT
+from model.state import LEFT, Ctl
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 PF, CP, GP, UD = 14, 21, 13, 6
@@ -415,6 +416,46 @@ def test_wrong_uses_have_linuxs_errno(operation: tuple[Any, ...], error: int) ->
     assert s.returned() == -error
     assert [(a.start, a.end) for a in s.stacks()] == before
     assert set(s.machine.names()) == {"P"}
+
+
+def test_any_bit_can_be_locked() -> None:
+    """LOCK takes bits that mean nothing, too: EPERM instead of EINVAL, until a new image starts."""
+    s = Session()
+    for error in (errno.EINVAL, errno.EPERM):
+        s("P", "arch_prctl", "DISABLE", "other")
+        assert s.returned() == -error
+        s("P", "arch_prctl", "LOCK", "other")
+    s("P", "execve")
+    s("P", "arch_prctl", "DISABLE", "other")
+    assert s.returned() == -errno.EINVAL
+
+
+def test_pending_signals_are_a_set() -> None:
+    """Sent twice and delivered once, synchronous ones first, each frame on the last one's."""
+    s = Session()
+    for name in ("SIGUSR1", "SIGSEGV"):
+        s("P", "sigaction", name)
+    s("P", "vfork", "C")
+    for name in ("SIGUSR1", "SIGSEGV", "SIGUSR1"):
+        s("P", "kill", name)
+    s("C", "exit")
+    assert [e.signal for e in s.machine.effects if isinstance(e, Signalled)] == [11, 10]
+    assert s.machine.thread("P").regs.rip == image.HANDLERS + 16 * 10
+
+
+def test_a_pending_signal_keeps_a_fatal_one_waiting() -> None:
+    """wants_signal(): nobody is woken for SIGTERM where the task has a signal pending already."""
+    s = Session()
+    s("P", "vfork", "C")
+    s("P", "kill", "SIGSEGV")
+    s("P", "kill", "SIGTERM")
+    assert s.machine.thread("P").ctl is Ctl.VFORK_WAIT
+    s("C", "exit")
+    assert "P" not in s.machine.names()
+    other = Session()
+    other("P", "vfork", "C")
+    other("P", "kill", "SIGTERM")
+    assert "P" not in other.machine.names()
 
 
 def test_locked_features_are_refused() -> None:
