@@ -122,13 +122,6 @@ def _token_flavour(flags: int) -> str:
     return step
 
 
-def _token_error(m: Machine, token: int) -> int:
-    """What copy_clone_args_from_user() and clone3_args_valid() say of a token."""
-    if not m.design.has_clone_token:
-        return errno.E2BIG  # copy_struct_from_user(): not zero beyond what it knows
-    return errno.EINVAL if token % 8 else 0
-
-
 def _flags(words: str) -> int:
     bits = 0
     for word in () if words == "0" else words.split("|"):
@@ -205,6 +198,9 @@ def clone3(
     m.require_running(t)
     _new_name(m, child)
     bits = _flags(flags)
+    if shstk_token and not m.design.has_clone_token:
+        # copy_struct_from_user(): not zero beyond what it knows.
+        return refuse(m, t, "clone3", errno.E2BIG)
     top = image.data_stack(m.system.made["task"])
     if stack is None:
         # What a program that has mapped that much would pass; only the top is used.
@@ -220,9 +216,9 @@ def clone3(
     given: dict[str, object] = {"stack_size": stack_size, "bad TLS": bad}
     if shstk_token:
         space = m.system.space(t)
-        error = _token_error(m, shstk_token) or (
-            not bad and tokens.unseen_error(space, shstk_token)
-        )
+        # clone3_args_valid() asks for its alignment.
+        error = errno.EINVAL if shstk_token % 8 else 0
+        error = error or (not bad and tokens.unseen_error(space, shstk_token))
         if error:
             return refuse(m, t, "clone3", error)
         step = _token_flavour(bits)

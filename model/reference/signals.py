@@ -12,7 +12,7 @@ from model.cpu import transitions
 from model.cpu.concrete import USER32_CS, USER_CS, CpuFault
 from model.cpu.words import noncanonical
 from model.cpu.world import Vector
-from model.kernel.errno import EFAULT, EINVAL, ENOMEM
+from model.kernel.errno import EFAULT, EINVAL, ENOMEM, EPERM
 from model.reference import image
 from model.reference.calls import refuse, returns
 from model.reference.machine import (
@@ -104,9 +104,10 @@ def enter_handler(m: Machine, t: Thread, signal: int) -> bool:
     u = KernelAccess(m.system, t)
     on, before = regs.u_cet & SH_STK_EN, t.ssp
     overwritten = bool(on) and token_below(m, t, 2)
-    sp = back.rsp
-    top = t.altstack.end if t.altstack and not _inside(t.altstack, sp) else sp
-    frame = ((top - RED_ZONE - 8 * FRAME_WORDS) & ~15) - 8
+    sp = back.rsp - RED_ZONE
+    if t.altstack and not on_sig_stack(t, sp):
+        sp = t.altstack.end
+    frame = ((sp - 8 * FRAME_WORDS) & ~15) - 8
     words = (image.RESTORER, back.rip, back.rsp, back.cf, back.cs)
 
     def put_frame() -> int:
@@ -133,8 +134,9 @@ def enter_handler(m: Machine, t: Thread, signal: int) -> bool:
     return not error
 
 
-def _inside(where: Range, address: int) -> bool:
-    return where.start <= address < where.end
+def on_sig_stack(t: Thread, sp: int) -> bool:
+    """``sp`` is on the alternate stack (__on_sig_stack(), include/linux/sched/signal.h, 6.12)."""
+    return t.altstack is not None and t.altstack.start < sp <= t.altstack.end
 
 
 def token_below(m: Machine, t: Thread, words: int) -> bool:
@@ -186,7 +188,7 @@ def kill(m: Machine, t: Thread, signal: str) -> None:
 
 def _pending(t: Thread) -> set[str]:
     """The signals that wait until the task is back in user mode."""
-    return {args[0] for name, args, _ in t.todo if name == "kill"}
+    return {str(args[0]) for name, args, _ in t.todo if name == "kill"}
 
 
 def _pend(t: Thread, signal: str) -> None:
@@ -220,6 +222,8 @@ def sigaction(m: Machine, t: Thread, signal: str, default: bool = False) -> None
 def sigaltstack(m: Machine, t: Thread, addr: Address, size: Bytes) -> None:
     """sigaltstack(2): handlers run on that data stack; the shadow stack stays the same."""
     m.require_running(t)
+    if on_sig_stack(t, t.regs.rsp):
+        return refuse(m, t, "sigaltstack", EPERM)
     if size < 2048:
         return refuse(m, t, "sigaltstack", ENOMEM)
     t.altstack = Range(addr, size)

@@ -458,6 +458,27 @@ def test_a_pending_signal_keeps_a_fatal_one_waiting() -> None:
     assert "P" not in other.machine.names()
 
 
+def test_an_alternate_stack_in_use_stays() -> None:
+    """sigaltstack() on the alternate stack itself: EPERM, whatever is asked for."""
+    s = Session()
+    s("P", "sigaltstack", image.ARENA, 1 << 16)
+    s("P", "sigaction", "SIGUSR1")
+    s("P", "kill", "SIGUSR1")
+    for size in (1 << 16, 100):
+        s("P", "sigaltstack", image.ARENA, size)
+        assert s.returned() == -errno.EPERM
+    s("P", "handler_return")
+    s("P", "sigaltstack", image.ARENA, 1 << 17)
+    assert s.returned() == 0
+
+
+def test_an_unknown_token_argument_is_refused_first() -> None:
+    """clone3 with more than the kernel knows is E2BIG, however wrong the rest is."""
+    s = Session()
+    s("P", "clone3", "C", "VM|THREAD", (1 << 47) - 1, shstk_token=0x1000)
+    assert s.returned() == -errno.E2BIG
+
+
 def test_locked_features_are_refused() -> None:
     """A locked feature cannot be changed: EPERM, in the task and in those it makes."""
     s = Session()
