@@ -38,24 +38,25 @@ def call_far(c: Cpu, selector: Word, offset: Word, width: int = 8, length: int =
     """CALL far m16:64 or m16:32 to a code segment of this privilege level.
 
     The #GP for an SSP above 4 GiB comes after the pushes on the data stack, as in the
-    manual; those are only probed until then.
+    manual; those are only probed until then.  The data stack is the target mode's: the manual
+    does not say so, and CPUs do it.
     """
     to_long = target_segment(c, selector)
     target = offset & address_mask(to_long)  # "target mode = Compatibility mode"
     check_rip(c, target, to_long)
     back = next_rip(c, length)
     old_cs = c.cs
-    mask = address_mask(c.long_mode)
+    mask = address_mask(to_long)
     at_cs = (c.rsp - width) & mask
     at_rip = (at_cs - width) & mask
     c.probe_store(at_cs, width)
     c.probe_store(at_rip, width)
     if shadow_stack_enabled(c):
         check_low_ssp(c, to_long)
-        push_far(c, old_cs, back, address_mask(to_long))
+        push_far(c, old_cs, back, mask)
     c.store(at_cs, width, old_cs)  # "Padded with 48 high-order bits"
     c.store(at_rip, width, back)
-    c.rsp = at_rip & address_mask(to_long)
+    c.rsp = at_rip
     c.rip = target
     c.cs = (selector & _NOT_RPL) | c.cpl  # "CS(RPL) := CPL"
     c.long_mode = to_long

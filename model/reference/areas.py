@@ -88,6 +88,7 @@ class Vma:
     write: bool = True  # VM_WRITE
     shadow: bool = False  # VM_SHADOW_STACK
     sealed: bool = False  # VM_SEALED
+    anon: bool = False  # it has an anon_vma: a store or a shadow access has populated a page
     label: str = ""
     kind: Kind = Kind.ORDINARY
     owner: object = Special.NULL  # NULL, LEFT or a task number

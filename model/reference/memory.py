@@ -146,6 +146,8 @@ class Memory(Areas):
             if words is not None:
                 return words.get(addr & IN_PAGE, 0)
         self._check(addr, width, write=False, shadow=shadow, user=user)
+        if shadow:
+            self._prepare_anon(addr, width)
         first, value = addr & -WORD, 0
         for word in range(first, addr + width, WORD):
             words = self.pages.words(word >> PAGE_SHIFT, shadow=shadow, write=False)
@@ -161,6 +163,7 @@ class Memory(Areas):
                 words[addr & IN_PAGE] = value % U64
                 return
         self._check(addr, width, write=True, shadow=shadow, user=user)
+        self._prepare_anon(addr, width)
         first = addr & -WORD
         mask = _mask(width) << 8 * (addr - first)
         value = (value << 8 * (addr - first)) & mask
@@ -191,6 +194,13 @@ class Memory(Areas):
     def copied_pages(self) -> int:
         """How many pages this address space has copied in order to write to them."""
         return self.pages.copied
+
+    def _prepare_anon(self, addr: int, width: int) -> None:
+        """anon_vma_prepare(): what only loads have populated is the zero page's."""
+        for at in (addr, addr + width - 1):
+            vma = self.find(at)
+            if vma is not None:
+                vma.anon = True
 
     def _check(self, addr: int, width: int, *, write: bool, shadow: bool, user: bool) -> None:
         """Raise the PageFault of an access, if any."""

@@ -81,8 +81,13 @@ def describe(vector: int, code: int, address: int | None) -> str:
 def force(m: Machine, t: Thread, signal: int, cause: str, step: str = "fault") -> None:
     """force_sig(): to the handler if there is one and it can be entered, else fatal."""
     group = m.system.groups[t.group]  # type: ignore[index]
-    if signal in group.handlers and enter_handler(m, t, signal):
-        return
+    if signal in group.handlers:
+        if enter_handler(m, t, signal):
+            return
+        if signal != SIGSEGV:  # signal_setup_done(): force_sig(SIGSEGV), which may be handled
+            cause = f"SIGSEGV (the frame of {NAMES[signal]} cannot be written)"
+            force(m, t, SIGSEGV, cause, step)
+            return
     die(m, t, cause, step)
 
 

@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 PROT_READ, PROT_WRITE, PROT_EXEC, PROT_SEM = 1, 2, 4, 8
+MAX_ERRNO = 4095
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 
@@ -85,9 +86,14 @@ class AddressSpace(Memory):
         """dup_mmap(): the same areas, sealed ones too; pages are shared until one side writes.
 
         Both sides' page table entries are write-protected, a shadow stack's too (pte_wrprotect()).
+        Those of an area without an anon_vma are not copied (vma_needs_copy(), mm/memory.c).
         """
         self.pages.shadow.clear()
-        return self.copy()
+        child = self.copy()
+        for vma in child.areas:
+            if not vma.anon:
+                child.pages.forget(vma.start, vma.end)
+        return child
 
     def copy(self) -> AddressSpace:
         """An equal address space; that pages are shared until one side writes is not seen."""
@@ -156,6 +162,8 @@ class AddressSpace(Memory):
             )
             if addr < 0:
                 return addr
+        if fixed and addr >= U64 - MAX_ERRNO:
+            return addr - U64  # __get_unmapped_area() takes it for an error (IS_ERR_VALUE())
         error = _check_address(addr, length)
         if error:
             return error

@@ -120,11 +120,11 @@ def test_a_far_call_to_32_bit_code_and_back() -> None:
     c = machine64(ssp=TOP32_A - 256)
     c.memory.map(SHSTK32_A, Kind.SHADOW, 2)
     c.memory.map(STACK32, Kind.RW)
-    call_far(c, USER32, THERE)
+    c.rsp = (1 << 32) + STACK32 + 64  # the data goes where 32-bit code has its stack
+    call_far(c, USER32, THERE, width=4)
     assert (c.rip, c.cs, c.long_mode, c.ssp) == (THERE, USER32, False, TOP32_A - 280)
-    c.rsp = STACK32
-    c.memory.poke(STACK32, HERE + 3, 4)
-    c.memory.poke(STACK32 + 4, USER, 4)
+    assert c.rsp == STACK32 + 56
+    assert (c.memory.peek(c.rsp, 4), c.memory.peek(c.rsp + 4, 4)) == (HERE + 3, USER)
     ret_far(c, width=4)
     assert (c.rip, c.cs, c.long_mode, c.ssp) == (HERE + 3, USER, True, TOP32_A - 256)
 
@@ -132,6 +132,8 @@ def test_a_far_call_to_32_bit_code_and_back() -> None:
 def test_32_bit_code_cannot_have_an_ssp_above_4_gib() -> None:
     """A far call to compatibility mode is #GP(0) then, with nothing pushed."""
     c = machine64()
+    c.memory.map(STACK32, Kind.RW)
+    c.rsp = STACK32 + 64
     with faults(c, Vector.GP):
         call_far(c, USER32, THERE)
 

@@ -398,6 +398,7 @@ def test_a_full_stack_is_a_page_fault() -> None:
         (("map_shadow_stack", (1 << 64) - 1), errno.EOVERFLOW),
         (("map_shadow_stack", 4096, None, False, 2), errno.EINVAL),
         (("map_shadow_stack", 0), errno.EINVAL),
+        (("map_shadow_stack", 4096, (1 << 64) - 4), 4),
         (("munmap", 0x1001, 4096), errno.EINVAL),
         (("munmap", 0x1000, 0), errno.EINVAL),
         (("mmap", 0), errno.EINVAL),

@@ -113,6 +113,15 @@ def test_fork_takes_read_only_pages_away(space: AddressSpace) -> None:
         assert each.load(BASE, 8, ORDINARY, USER) == 5
 
 
+def test_fork_copies_no_page_that_was_only_loaded(space: AddressSpace) -> None:
+    """Without an anon_vma fork leaves the page table alone: bit P of a later fault tells."""
+    space.load(BASE, 8, ORDINARY, USER)
+    assert space.mprotect(BASE, SIZE, 1) == 0
+    child = space.fork()
+    assert load_fault(space, BASE, SHADOW) == (BASE, 0x45)
+    assert load_fault(child, BASE, SHADOW) == (BASE, 0x44)
+
+
 def test_a_copy_to_look_at_changes_nothing(space: AddressSpace) -> None:
     """A copy that is no fork has the same page table, and leaves this one as it is."""
     space.store(BASE, 8, 5, SHADOW, USER)
