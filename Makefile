@@ -1,6 +1,7 @@
 # make check: set up a private environment and check the patch, the merged design and ours.
 # make test:  set it up and run every test, the formatter, the linter and the type checker.
 # make baseline: the verdicts of every design against the recorded ones.
+# make kernel: a real Linux in an emulator, and random scenarios against it.
 # make nightly: ten times as many random scenarios on the reference machine.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ CHECKED := v1 linux-6.12 proposed
 RECORDED := v1 linux-6.12
 STAMP := $(VENV)/.installed
 
-.PHONY: check test baseline nightly lint corpus bench clean
+.PHONY: check test baseline kernel nightly lint corpus bench clean
 
 check: $(STAMP)
 	$(VENV)/bin/shstk check $(CHECKED) --hostile || test $$? -eq 1
@@ -19,6 +20,11 @@ test: $(STAMP) lint
 # The verdicts of every design against baseline/verdicts.txt.
 baseline: $(STAMP)
 	$(VENV)/bin/shstk baseline
+
+# The reference machine against a real kernel, fetched and booted in Bochs.
+kernel: $(STAMP)
+	$(VENV)/bin/python -m shstk.kernel
+	$(VENV)/bin/shstk conform --scenarios 300
 
 # A long campaign of random scenarios on the reference machine, against the finite model.
 nightly: $(STAMP)

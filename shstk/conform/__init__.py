@@ -1,0 +1,1 @@
+"""The reference machine against a real kernel: campaigns, comparison, shrinking."""
