@@ -196,6 +196,7 @@ do_rstorssp:
 	jmp	task_loop
 
 do_saveprevssp:
+	clc				/* #GP with CF set, which this loop has used */
 	saveprevssp
 	jmp	task_loop
 

@@ -19,6 +19,7 @@ from shstk import (
 from shstk import program_command as programs
 from shstk import run as scenario
 from shstk.arguments import add_bounds, add_environment, add_memory
+from shstk.conform import command as conform_command
 from shstk.errors import UserError
 from shstk.pool import interruptible
 from shstk.proof import prove_command
@@ -100,6 +101,7 @@ def parser() -> Parser:
     new_design.add_parser(sub)
     ablate_command.add_parser(sub)
     diff_command.add_parser(sub)
+    conform_command.add_parser(sub)
 
     replay = sub.add_parser(
         "replay",
@@ -111,10 +113,13 @@ def parser() -> Parser:
     replay.add_argument("--design", metavar="DESIGN", help="on another design than the trace's")
     replay.add_argument(
         "--on",
-        choices=("text", "reference"),
+        choices=("text", "reference", "kernel"),
         default="text",
-        help="execute the text on the bound's states, or on the reference machine: real "
-        "addresses, page faults, #CP",
+        help="execute the text on the bound's states; or on the reference machine: real "
+        "addresses, page faults, #CP; or on a real kernel in an emulator (see make kernel)",
+    )
+    replay.add_argument(
+        "--kernel", metavar="FILE", help="with --on kernel: a bzImage instead of Debian's kernel"
     )
     return top
 

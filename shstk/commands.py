@@ -23,6 +23,8 @@ from shstk.baseline_command import run as run_baseline
 from shstk.build import Request, program
 from shstk.check_command import EVERY_PROPERTY, reports_of
 from shstk.check_command import run as run_check
+from shstk.conform.command import run as run_conform
+from shstk.conform.replay import replay_command
 from shstk.diff_command import run as run_diff
 from shstk.engine import Engine, Progress, Result
 from shstk.errors import UserError
@@ -231,8 +233,12 @@ def replay_file(arguments: argparse.Namespace) -> int:
         space = Space(Bound(*found.bound))
     except ValueError as error:
         raise UserError(f"{arguments.file}: {error}") from None
+    if arguments.kernel is not None and arguments.on != "kernel":
+        raise UserError("--kernel goes with --on kernel")
     if arguments.on == "reference":
         return _on_reference(found, design)
+    if arguments.on == "kernel":
+        return replay_command(found, design, arguments.kernel)
     result = replay(found, design, space)
     if not result:
         reason = " ".join(result.reason.split())
@@ -278,4 +284,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new-design": run_new_design,
     "ablate": run_ablate,
     "diff": run_diff,
+    "conform": run_conform,
 }

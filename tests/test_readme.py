@@ -10,6 +10,7 @@ from counterexamples import itf
 from counterexamples.render import render_text
 from properties import PROPERTIES
 from shstk.cli import main
+from shstk.conform.findings import findings
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- trace: linux-6.12 not-in-use -->\n", "<!-- end -->"
@@ -52,7 +53,7 @@ def test_readme_shows_the_cpu_level(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_source_is_in_the_architecture_page() -> None:
     """ARCHITECTURE.md names every module of shstk."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    folders = ("shstk", "counterexamples", "model/reference")
+    folders = ("shstk", "shstk/conform", "shstk/kernel", "counterexamples", "model/reference")
     for path in [p for folder in folders for p in (ROOT / folder).glob("*.py")]:
         assert path.name == "__init__.py" or path.name in page, path.name
 
@@ -67,3 +68,8 @@ def test_readme_shows_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None
         for line in capsys.readouterr().out.splitlines()
         if line.startswith(("  PROVED ", "  VIOLATED ", "  BOUNDED "))
     ]
+
+
+def test_readme_shows_what_a_kernel_has_shown() -> None:
+    """The findings in the README are those recorded of a real kernel."""
+    assert shown("<!-- kernel: linux-6.12 -->\n") == findings()

@@ -15,7 +15,7 @@ from shstk.conform.symbols import Symbols
 ONCE = "munmap failed"  # WARN_ON_ONCE() (unmap_shadow_stack(), shstk.c, 6.12)
 # Not compared where the kernel's side does not say it.
 IN_LOG = (": exception", "kernel log")  # rows that only the kernel's log can tell
-OPTIONAL = ("SSP", "features", "locked features")
+OPTIONAL = ("SSP", "features", "locked features", "si_code")
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,8 @@ class Compiler:
         name, target = line.operation, None
         if name == "saveprevssp" and self._on_code(thread):
             raise NotCausable("saveprevssp: it reads a code address, whose bits are the guest's")
+        if name == "saveprevssp" and thread.regs.cf:
+            raise NotCausable("saveprevssp: CF is clear in the guest; RSTORSSP has set it here")
         if name == "jmp":
             target = arguments["target"]
         elif name == "call" and arguments.get("target") is not None:

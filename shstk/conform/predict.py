@@ -38,6 +38,8 @@ from shstk.conform.seen import (
 )
 
 NO_FRAME = "bad frame in sigreturn"  # the machine's words
+SEGV_MAPERR, SEGV_ACCERR, SEGV_CPERR, ILL_ILLOPN, SI_KERNEL = 1, 2, 10, 2, 0x80
+SI_CODES = {6: ILL_ILLOPN, 12: SI_KERNEL, 13: SI_KERNEL, 21: SEGV_CPERR}  # by vector (traps.c)
 RETURNS = ("handler_return", "rt_sigreturn")
 BITS = {"SHSTK": 1, "WRSS": 2}
 ACCESS = {"rw": ("rd", "wr"), "r": ("rd",), "none": ()}
@@ -87,10 +89,14 @@ class Groups:
 
 @dataclass(frozen=True)
 class Told:
-    """What user code can tell after a step: which handlers began, what a call returned."""
+    """What user code can tell after a step: which handlers began, what a call returned.
+
+    ``si_code``: what the handler of an exception finds in its siginfo.
+    """
 
     handled: tuple[int, ...] = ()
     returned: int | None = None
+    si_code: int | None = None
 
 
 class Handlers:
@@ -115,14 +121,24 @@ class Handlers:
             returned = [effect.value for effect in own if isinstance(effect, Returned)]
             value = returned[-1] if returned else None
             waiting = self._entered.setdefault(name, [])
+            faults = [effect for effect in own if isinstance(effect, Faulted)]
+            code = self._si_code(thread, faults[-1]) if faults else None
             if signals:
                 waiting += signals[:-1]
-                out[name] = Told((signals[-1],), value if len(signals) == 1 else None)
+                out[name] = Told((signals[-1],), value if len(signals) == 1 else None, code)
             elif waiting and self._begins(step, thread, waiting[-1]):
                 out[name] = Told((waiting.pop(),))
             else:
                 out[name] = Told((), value)
         return out
+
+    def _si_code(self, thread: Thread, fault: Faulted) -> int:
+        """Whether an area is there decides it for a page fault (arch/x86/mm/fault.c, 6.12)."""
+        if fault.vector != PAGE_FAULT:
+            return SI_CODES[fault.vector]
+        assert fault.address is not None
+        area = self.machine.system.space(thread).find(fault.address)
+        return SEGV_MAPERR if area is None else SEGV_ACCERR
 
     def _begins(self, step: Step, thread: Thread, signal: int) -> bool:
         """rt_sigreturn has gone to where a handler starts."""
@@ -188,7 +204,9 @@ def predict(
         says = told.get(name, Told())
         # The acting task's own call is the step's result; a new task is in its first call.
         old = name in step.before.tasks and (name != acting or kind == "none")
-        tasks[slot] = replace(task, handled=says.handled, returned=says.returned if old else None)
+        fault = task.fault and replace(task.fault, si_code=says.si_code)
+        returned = says.returned if old else None
+        tasks[slot] = replace(task, handled=says.handled, returned=returned, fault=fault)
     return Seen(
         result=_result(step, acting, kind),
         tasks=tasks,

@@ -1,15 +1,21 @@
 """One side of a comparison: what was seen, in words that are the same on both.
 
-What nobody can predict is renamed here, and only here (and in ``seen.joined``):
+What nobody can predict is renamed or put in order, and nothing else is:
 
-* absolute addresses: told by the range that a step made (``symbols``), code by its place;
-* numbers of tasks: told by name;
-* where in the source a WARN is: told by what it means, which has to be the same for the same
-  place in a whole campaign (``compare``).
+* absolute addresses are told by the range that a step made (``symbols``), code by its place;
+* numbers of tasks are told by name;
+* neighbouring areas with equal flags are one (``seen.joined``);
+* where in the source a WARN is, is told by what it means, which has to be the same for the same
+  place in a whole campaign; a WARN_ON_ONCE counts once a scenario, or once a boot where it
+  cannot be armed again (``compare``);
+* of `bad frame in rt_sigreturn` in the log: without the registers (``observe``).
 
-Left out on both sides where the kernel's side does not know it: ``features`` and ``locked`` of
-a task; ``si_code``, which only a handler sees, and which the machine does not predict; the
-wait status of threads, which the kernel keeps for groups only.
+What user space cannot see is not predicted (``predict``): what a call returned to a task that
+has died since, or below two signal frames; an exception in the log for which there is a handler
+that cannot be entered; the wait status of a thread, unless it dies with its whole group.
+
+What the kernel's side does not know is not compared: SSP, ``features`` and ``locked`` of a task,
+``si_code`` without a handler, and where the log cannot be read exceptions and WARNs.
 """
 
 from __future__ import annotations
@@ -115,6 +121,8 @@ class Side:
                 )
         rows["wait status"] = task.exit or NOTHING
         rows["exception"] = self._fault(mm, task.fault) if task.fault else NOTHING
+        if task.fault and task.fault.si_code is not None:
+            rows["si_code"] = str(task.fault.si_code)
         rows["handlers entered"] = " ".join(map(str, task.handled)) or NOTHING
         if task.returned is None:
             rows["call that returned"] = NOTHING

@@ -259,6 +259,8 @@ def _entry(task: Task) -> dict[str, Any]:
         entry["fault"] = {"trapno": task.fault.trapno, "error": task.fault.error}
         if task.fault.address is not None:
             entry["fault"]["address"] = task.fault.address
+        if task.fault.si_code is not None:
+            entry["fault"]["si_code"] = task.fault.si_code
     if task.returned is not None:
         entry["returned"] = task.returned
     if task.handled:

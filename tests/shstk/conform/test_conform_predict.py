@@ -53,6 +53,22 @@ def test_the_log_is_silent_about_an_exception_with_a_handler() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        (["P store 0 1"], "1"),
+        (["A = P mmap 4096 prot=r", "P store A 1"], "2"),
+        (["P arch_prctl ENABLE SHSTK", "P store ssp-8 1"], "2"),
+        (["P arch_prctl ENABLE SHSTK", "P call", "P push 0x1234", "P ret"], "10"),
+        (["P store 0x8000000000000000 1"], "128"),
+    ],
+)
+def test_what_a_handler_finds_in_siginfo(lines: list[str], code: str) -> None:
+    """SEGV_MAPERR where nothing is mapped, SEGV_ACCERR, SEGV_CPERR, SI_KERNEL."""
+    rows = steps("P sigaction SIGSEGV", *lines)[-1].rows
+    assert rows["P: handlers entered"] == "11" and rows["P: si_code"] == code
+
+
 def test_two_handlers_begin_one_after_the_other() -> None:
     """Signals that come together: the last frame's handler runs, the other after its return."""
     rows = [
