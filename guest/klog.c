@@ -5,8 +5,11 @@
 #define LINE_SIZE	240
 #define WARNING		4	/* KERN_WARNING */
 
-/* Of control-protection exceptions the kernel tells no more than ten in five seconds. */
-#define CP_BURST	9
+/*
+ * Of control-protection exceptions the kernel tells no more than ten in five seconds, which begin
+ * with one of them.  A step can have some more, and its seconds are not begun with ours.
+ */
+#define CP_BURST	5
 #define CP_SECONDS	6
 
 static long fd = -1;
@@ -127,6 +130,17 @@ static u64 hex_after(const char *text, const char *word)
 	return at ? hexadecimal(&at) : 0;
 }
 
+static void count_cp(void)
+{
+	s64 now = seconds_now();
+
+	if (!told_cp || now > first_cp + CP_SECONDS) {
+		told_cp = 0;
+		first_cp = now;
+	}
+	told_cp++;
+}
+
 /* An exception of a task, as show_signal_msg(), show_signal() and do_user_cp_fault() say it. */
 static bool take_fault(const char *text)
 {
@@ -148,8 +162,8 @@ static bool take_fault(const char *text)
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		if (!behind(text, kinds[i].words))
 			continue;
-		if (kinds[i].trapno == 21 && !told_cp++)
-			first_cp = seconds_now();
+		if (kinds[i].trapno == 21)
+			count_cp();
 		if (!task)
 			break;
 		task->fault.seen = true;

@@ -215,7 +215,8 @@ def ret_matches(machine: Machine, thread: Thread) -> bool | None:
     """RET would find the same address on both stacks; None: one of them cannot be read."""
     space = machine.system.space(thread)
     try:
-        shadow = space.load(thread.ssp, 8, True, True)
+        space.probe_load(thread.ssp, 8, True, True)
+        shadow = space.load(thread.ssp, 8, False, True)
         return shadow == space.load(thread.regs.rsp, 8, False, True)
     except PageFault:
         return None

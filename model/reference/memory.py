@@ -172,6 +172,10 @@ class Memory(Areas):
             kept = words.get(word & IN_PAGE, 0) & ~(mask >> 8 * (word - first))
             words[word & IN_PAGE] = kept | (value >> 8 * (word - first)) % U64
 
+    def probe_load(self, addr: int, width: int, shadow: bool, user: bool) -> None:
+        """PageFault if a load would raise it; nothing is changed or populated."""
+        self._check(addr, width, write=False, shadow=shadow, user=user)
+
     def probe_store(self, addr: int, width: int, shadow: bool, user: bool) -> None:
         """PageFault if a store would raise it; nothing is changed or populated."""
         tlb = self.pages.tlb_shadow_store if shadow else self.pages.tlb_store

@@ -152,7 +152,8 @@ def token_below(m: Machine, t: Thread, words: int) -> bool:
         if not space.populated(address):
             continue
         try:
-            word = space.load(address, 8, True, True)
+            # An ordinary load: to look is no access that the page table would remember.
+            word = space.load(address, 8, False, True)
         except PageFault:
             continue
         if is_restore_token(address, word):
