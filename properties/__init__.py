@@ -6,7 +6,7 @@ and every world evaluates it.  Beside each conjunct stands its premise: a condit
 must be reachable, so that nothing holds because nothing happens.
 """
 
-from properties import bookkeeping, clone, freeing, liveness, sharing, sizes
+from properties import bookkeeping, clone, freeing, liveness, sharing, sizes, switching
 from properties.vocabulary import (
     PROPERTIES,
     Conjunct,
@@ -31,4 +31,5 @@ __all__ = [
     "liveness",
     "sharing",
     "sizes",
+    "switching",
 ]

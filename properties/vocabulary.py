@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from model.events import Event
 from model.kernel.signal import fatal_signal_pending
-from model.state import NULL, Ctl, Record, Sort, Task
+from model.state import NULL, Ctl, Field, Record, Sort, Task
 from model.world import Cond, World
 
 
@@ -192,5 +192,30 @@ def chain_lemma(name: str, sentence: str, *sorts: Sort) -> Callable[[Claim], Cla
     def add(holds: Claim) -> Claim:
         CHAIN_LEMMAS[name] = Lemma(name, sentence, sorts, holds)
         return holds
+
+    return add
+
+
+@dataclass(frozen=True)
+class Unread:
+    """That nothing reads a variable of a task where ``when(k, task)`` is true.
+
+    No design need satisfy it: it is used to compare two, and then it is proved of them.
+    """
+
+    field: Field[Any]
+    sentence: str
+    when: Claim
+
+
+UNREAD: list[Unread] = []
+
+
+def unread(field: object, sentence: str) -> Callable[[Claim], Claim]:
+    """Add to the pool of what may be unread; ``sentence`` goes on from "which differs only in"."""
+
+    def add(when: Claim) -> Claim:
+        UNREAD.append(Unread(cast("Field[Any]", field), sentence, when))
+        return when
 
     return add

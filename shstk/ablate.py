@@ -4,25 +4,26 @@ A mutant is *caught* where a property is violated that the design does not viola
 a conjunct of its own, in a step of its own, or sooner; and the design, doing the same steps,
 does not violate it.  It is also told from the design where the premise of a conjunct is
 exercised no more.  What nothing catches at small bounds is compared with the design by proof;
-only what is not equivalent goes on to larger bounds, endless runs, and attackers.
+only what is not equivalent goes on to larger bounds, endless runs, and attackers.  What then
+is left may violate less than the design does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from model.designs import Design
+from model.kernel import STEPS
 from shstk import ablate_tasks as tasks
+from shstk.ablate_finding import Finding, Status
 from shstk.ablation import IDLE, Base, Catch, Seen, missing
 from shstk.behaviour import Comparison as Lockstep
 from shstk.lasso import liveness_verdicts
 from shstk.mutants import Mutant, hooks_reaching, mutated
-from shstk.parting import Parting
-from shstk.plan import Question, in_environment
+from shstk.plan import Question, families_in, in_environment
 from shstk.pool import Meter, run
 from shstk.proof.proofs import Interrupted, prove
 from shstk.search import TextFailure
@@ -33,44 +34,6 @@ ORDINARY, HOSTILE = "ordinary", "ordinary+hostile"
 SMALL = (Bound(2, 1, 1), Bound(2, 1, 2), Bound(2, 2, 1))  # threads need two stacks
 
 
-class Status(Enum):
-    """What became of a mutant."""
-
-    CAUGHT = "caught"
-    EQUIVALENT = "equivalent"
-    BOUNDED = "equivalent up to a bound"
-    SURVIVES = "survives"
-    UNKNOWN = "not checked to the end"
-
-
-@dataclass
-class Finding:
-    """All that is known of a mutant.
-
-    ``catches`` are the shortest first; ``hostile`` those beside the ordinary environment,
-    ``cured`` what the design violates and the mutant does not.
-    ``note`` says why it is not proved to be equivalent.  ``lockstep``: the bounds up to
-    which it was compared step by step; ``parting``: the shortest run after which it differs.
-    """
-
-    mutant: Mutant
-    design: Design
-    status: Status = Status.UNKNOWN
-    catches: list[Catch] = field(default_factory=list)
-    hostile: list[Catch] = field(default_factory=list)
-    cured: list[Catch] = field(default_factory=list)
-    note: str = ""
-    bounds: list[Bound] = field(default_factory=list)
-    lockstep: list[Bound] = field(default_factory=list)
-    parting: Parting | None = None
-
-    @property
-    def explained(self) -> bool:
-        """Caught, or proved to be equivalent."""
-        return self.status in (Status.CAUGHT, Status.EQUIVALENT)
-
-
-# -- all of it -------------------------------------------------------------------------------
 class Ablation:
     """The mutants of a design and what is found out about them, stage by stage."""
 
@@ -94,14 +57,16 @@ class Ablation:
         """Every stage; whether Ctrl-C cut it short."""
         stages: tuple[Callable[[], None], ...] = (
             lambda: self.explore(self._small(ORDINARY)),
-            lambda: self.compare(ORDINARY),
+            lambda: self.compare(self._small(ORDINARY)),
             self.prove,
             self.quiet,
+            self.granted,
             lambda: self.explore(in_environment(self.design.name, ORDINARY, None)),
             self.endless,
             lambda: self.explore(self._small(HOSTILE)),
-            lambda: self.compare(HOSTILE),
+            lambda: self.compare(self._small(HOSTILE)),
             self.lockstep,
+            self.less,
         )
         for stage in stages:
             if not self.interrupted:
@@ -155,27 +120,38 @@ class Ablation:
         if not finding.explained and (result.catches or result.failure):
             finding.status = Status.CAUGHT
 
-    def compare(self, environment: str) -> None:
+    def compare(self, asked: Sequence[Question]) -> None:
         """Mutants that do not show what the design does: a premise made true, a violation."""
-        questions = [q for q in self._small(environment) if q in self.bases]
+        ordinary = asked[0].environment == ORDINARY
+        questions = [q for q in asked if q in self.bases]
         for f in self.findings.values():
-            asked = [
+            answers = [
                 (self.bases[q], self._seen[f.mutant.number, q])
                 for q in questions
                 if (f.mutant.number, q) in self._seen
             ]
-            if f.catches or f.hostile or len(asked) < len(questions):
+            if f.catches or f.hostile or not answers or len(answers) < len(questions):
                 continue
-            found = missing(asked)
+            found = missing(answers, asked[0].without)
             idle = [c for c in found if c.how == IDLE]
-            if environment == ORDINARY:
+            if ordinary:
                 f.catches += idle
-                # That less is violated does not say what the text is good for.
-                f.cured = [c for c in found if c.how != IDLE]
+                f.cured += [c for c in found if c.how != IDLE]
             else:
                 f.hostile += idle
             if idle and not f.explained:
                 f.status = Status.CAUGHT
+
+    def granted(self) -> None:
+        """The small questions without what only the text asks for, such as the 32-bit entry.
+
+        A mutant that takes the one for the other does, all in all, what the design does.
+        """
+        for family in sorted(families_in(ORDINARY) - {s.family for s in STEPS}):
+            questions = [replace(q, without=frozenset({family})) for q in self._small(ORDINARY)]
+            if self.open() and not self.interrupted:
+                self.explore(questions)
+                self.compare(questions)
 
     def quiet(self) -> None:
         """Claims about states that the design violates, where it does not."""
@@ -237,9 +213,9 @@ class Ablation:
         ]
         for number, comparison in self._run(tasks.compare, jobs):
             finding = self.findings[number]
-            finding.note = comparison.differs
+            finding.note, finding.unread = comparison.differs, comparison.unread
             if comparison:
-                finding.status = Status.EQUIVALENT
+                finding.status = Status.BLIND if comparison.blind else Status.EQUIVALENT
 
     def lockstep(self) -> None:
         """Of what survives, the shortest run that tells it from the design, if there is one."""
@@ -262,6 +238,23 @@ class Ablation:
                 f.status = Status.SURVIVES
             elif len(f.lockstep) == len(SMALL):
                 f.status = Status.BOUNDED
+
+    def less(self) -> None:
+        """What the design violates, and what is left does not, where it keeps the claim at all."""
+        left = [f for f in self.open() if f.status is not Status.UNKNOWN]
+        jobs = [(q, f.design) for f in left for q in self._small(ORDINARY)[1:]]
+        found = [
+            replace(q, design=self.design.name)
+            for each in self._run(tasks.quiet, jobs)
+            for q in each
+        ]
+        for question in dict.fromkeys(found):
+            if not self.interrupted:
+                self.explore([question])
+                self.compare([question])
+        for f in left:
+            if f.cured and not f.explained:
+                f.status = Status.LESS
 
     def _pair(self, finding: Finding, bound: Bound) -> Lockstep:
         return Lockstep((self.design, finding.design), ORDINARY, bound, memory=self.memory)

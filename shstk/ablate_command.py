@@ -9,7 +9,8 @@ from typing import Any
 
 from counterexamples.render import render_text
 from shstk import arguments as given
-from shstk.ablate import Ablation, Finding
+from shstk.ablate import Ablation
+from shstk.ablate_finding import Finding
 from shstk.ablate_text import as_json, parting_lines, text, verdict
 from shstk.errors import UserError
 from shstk.mutants import Mutant, directory, mutants
@@ -24,8 +25,9 @@ def add_parser(sub: Any) -> None:
         help="mutate every guard and effect of a design; say which property catches it",
         description="Change every guard and every effect of a design's life-cycle hooks once, "
         "and say which properties catch it, with the shortest run; or that it is equivalent, by "
-        "proof; or that no property tells. What a design does to user memory is not changed. "
-        "Exit status 0: every mutant is caught or proved to be equivalent; 1: otherwise.",
+        "proof; or what the design violates and it does not; or that no property tells. What a "
+        "design does to user memory is not changed. Exit status 0: every mutant is one of the "
+        "first three; 1: otherwise.",
     )
     parser.add_argument("design", metavar="DESIGN", help="a name or a Python file")
     parser.add_argument(

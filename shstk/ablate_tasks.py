@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeVar
 
 from model.designs import Design
 from shstk.ablation import Base, Seen, base_of, quieter, seen
 from shstk.behaviour import Comparison as Lockstep
 from shstk.behaviour import compared
-from shstk.cache import digest, kept, whole_text
+from shstk.cache import digest, explored_sources, kept, whole_text
 from shstk.parting import Parting
 from shstk.plan import Question
 from shstk.proof.equivalence import Comparison, Equivalence
@@ -32,11 +33,22 @@ class Job:
     bases: tuple[Base, ...]
 
 
-def _kept(what: object, design: Design, make: Callable[[], T], whole: Callable[[T], bool]) -> T:
-    """An answer about a design, from an earlier run where there is one."""
-    return kept(
-        digest(f"ablate {identity('z3')} {whole_text()} {what}", (), design), "ablate", make, whole
-    )
+def _kept(
+    what: object,
+    design: Design,
+    make: Callable[[], T],
+    whole: Callable[[T], bool],
+    proof: bool = False,
+) -> T:
+    """An answer about a design, from an earlier run where there is one; ``proof``: by proof."""
+    text = f"{identity('z3')} {whole_text()}" if proof else _explored_text()
+    return kept(digest(f"ablate {text} {what}", (), design), "ablate", make, whole)
+
+
+@cache
+def _explored_text() -> str:
+    """A digest of what explorations depend on, taken once: it is what this process runs."""
+    return digest("ablate", explored_sources(), None)
 
 
 def base(job: tuple[Question, Design], tell: Callable[[str], None]) -> tuple[Question, Base]:
@@ -85,7 +97,7 @@ class Pair:
 
 
 def compare(job: Pair, tell: Callable[[str], None]) -> tuple[int, Comparison]:
-    """Is a mutant equivalent?  Its number, and the answer."""
+    """Is a mutant equivalent, or are the two at least alike?  Its number, and the answer."""
     tell(f"{job.design.name}: is it equivalent?")
     key = (job.original.name, job.invariant)
 
@@ -94,11 +106,18 @@ def compare(job: Pair, tell: Callable[[str], None]) -> tuple[int, Comparison]:
             _equivalences[key] = Equivalence(job.original, named(job.invariant))
         try:
             with text_failures(job.design):
-                return _equivalences[key].compare(job.design, job.hooks)
+                same = _equivalences[key].compare(job.design, job.hooks)
+                return same or _alike(_equivalences[key], job, same)
         except TextFailure as failure:
             return Comparison((), 0, str(failure))
 
-    return job.number, _kept(job.invariant, job.design, ask, lambda _c: True)
+    return job.number, _kept(job.invariant, job.design, ask, lambda _c: True, proof=True)
+
+
+def _alike(equivalence: Equivalence, job: Pair, same: Comparison) -> Comparison:
+    """The comparison that allows more; what the strict one has found where it fails, too."""
+    found = equivalence.compare_alike(job.design, job.hooks)
+    return found or same
 
 
 def step_by_step(

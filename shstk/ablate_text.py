@@ -10,15 +10,18 @@ from typing import Any
 from counterexamples.told import told
 from counterexamples.trace import Extent, Trace
 from model.designs import Design
-from shstk.ablate import Finding, Status
+from shstk.ablate_finding import Finding, Status
 from shstk.ablation import CURED, IDLE, VIOLATED, Catch
 from shstk.parting import Parting
 
 WIDTH = 100
+FEW = 3  # of the properties that are exercised no more
 WORDS = {
     Status.CAUGHT: "caught",
     Status.EQUIVALENT: "equivalent (proved)",
+    Status.BLIND: "beyond the model",
     Status.BOUNDED: "equivalent up to a bound",
+    Status.LESS: "violate less",
     Status.SURVIVES: "survive",
     Status.UNKNOWN: "not checked to the end",
 }
@@ -54,35 +57,54 @@ def verdict(finding: Finding) -> Iterator[str]:
             yield f"caught: {finding.note}"
     elif finding.status is Status.EQUIVALENT:
         yield "equivalent (proved, for any number of tasks, in the ordinary environment)"
+        if finding.unread:
+            yield f"it differs only in what is proved to be read by nobody: {_all(finding.unread)}"
+    elif finding.status is Status.BLIND:
+        yield "beyond the model: no property of it can tell (proved, in the ordinary environment)"
+        yield f"it differs only in {_all(finding.unread)}"
     elif finding.status is Status.BOUNDED:
         bounds = _bounds(finding.lockstep)
         yield f"EQUIVALENT UP TO {bounds}, bounded: not proved ({finding.note})"
     elif finding.status is Status.SURVIVES:
         yield "SURVIVES: no property tells"
+    elif finding.status is Status.LESS:
+        yield "violates less: the design violates, and it does not, " + ", ".join(
+            _caught(finding.cured)
+        )
     else:
         yield "NOT CHECKED TO THE END"
-    if finding.cured and not finding.explained:
-        yield "it does not violate, as the design does, " + ", ".join(_caught(finding.cured))
     if finding.hostile:
         yield "in the hostile environment caught by " + ", ".join(_caught(finding.hostile))
 
 
 def _caught(catches: Sequence[Catch]) -> Iterator[str]:
     """Each property once, by its shortest run; what is exercised no more comes last."""
-    done: set[str] = set()
+    best: dict[str, Catch] = {}
     for catch in sorted(catches, key=lambda c: (c.how != VIOLATED, c.steps)):
-        if catch.property not in done:
-            done.add(catch.property)
-            conjunct = catch.claim.split("/")[1]
-            if catch.how == IDLE:
-                yield f"{catch.property} ({conjunct}: no run makes its premise true any more)"
-            elif catch.how == CURED:
-                yield f"{catch.property} ({conjunct} in {catch.step})"
-            else:
-                steps = f"{catch.steps} step{'' if catch.steps == 1 else 's'}"
-                where = f" in {catch.step}" if catch.step else ""
-                off = f", without {', '.join(catch.without)}" if catch.without else ""
-                yield f"{catch.property} ({steps}: {conjunct}{where}{off})"
+        best.setdefault(catch.property, catch)
+    idle = [c for c in best.values() if c.how == IDLE]
+    yield from (_told(c) for c in best.values() if c.how != IDLE)
+    yield from (_told(c) for c in idle[:FEW])
+    if len(idle) > FEW:
+        yield f"and {len(idle) - FEW} more that no run exercises any more"
+
+
+def _told(catch: Catch) -> str:
+    """A property, with the conjunct, and how it tells."""
+    conjunct = catch.claim.split("/")[1]
+    off = f", without {', '.join(catch.without)}" if catch.without else ""
+    where = f" in {catch.step}" if catch.step else ""
+    if catch.how == IDLE:
+        return f"{catch.property} ({conjunct}: no run makes its premise true any more{off})"
+    if catch.how == CURED:
+        return f"{catch.property} ({conjunct}{where}{off})"
+    steps = f"{catch.steps} step{'' if catch.steps == 1 else 's'}"
+    return f"{catch.property} ({steps}: {conjunct}{where}{off})"
+
+
+def _all(things: Sequence[str]) -> str:
+    """Things in a sentence."""
+    return ", ".join(things[:-1]) + " and " * (len(things) > 1) + things[-1]
 
 
 def _bounds(bounds: Sequence[Any]) -> str:
@@ -178,6 +200,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "hostile": [_catch(c) for c in finding.hostile],
         "cured": [_catch(c) for c in finding.cured],
         "note": finding.note,
+        "unread": list(finding.unread),
         "bounds": [_bounds([b]) for b in finding.bounds],
         "lockstep": [_bounds([b]) for b in finding.lockstep],
         "differs_after": parting.length if parting else None,

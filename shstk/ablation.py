@@ -18,9 +18,10 @@ from shstk.space import Space, Valuation
 from shstk.used import used
 
 VIOLATED, IDLE, CURED = "violated", "exercised no more", "violated no more"
-MOST = 5  # families that are switched off for a claim
+MOST = 8  # families that are switched off for a claim
 WIDTH = 200  # states of the design that are followed along a mutant's run
 NULL_USED = "dereferences NULL"
+NO_REPLAY = ": the trace does not replay on the reference machine: "
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def seen(
     try:
         found = answer(replace(question, design=mutant.name), mutant, tell)
     except TextFailure as failure:
-        said = str(failure)
-        return Seen(failure="it dereferences NULL" if NULL_USED in said else said)
+        return Seen(failure=_failure(str(failure)))
     out = Seen(interrupted=found.interrupted)
     _, out.witnessed, out.complete = _covered(found)
     out.sites = frozenset((s.claim, s.step) for s in found.sites)
@@ -113,8 +113,25 @@ def seen(
     return out
 
 
-def missing(asked: Sequence[tuple[Base, Seen]]) -> list[Catch]:
-    """What the design shows in answer to some questions, and the mutant to none of them."""
+def _failure(said: str) -> str:
+    """What became of a text that could not be explored to the end, in a few words."""
+    if NULL_USED in said:
+        return "it dereferences NULL"
+    if NO_REPLAY in said:
+        # The machine has no bookkeeping of its own to be wrong about.
+        claim, why = said.split(NO_REPLAY)
+        return f"it violates {claim.split()[-1]}, and the machine cannot follow it: {why}"
+    return said
+
+
+def missing(
+    asked: Sequence[tuple[Base, Seen]], without: frozenset[str] = frozenset()
+) -> list[Catch]:
+    """What the design shows in answer to some questions, and the mutant to none of them.
+
+    ``without``: the event families that were switched off.
+    """
+    off = tuple(sorted(without))
     exercised = unexercised = 0
     sites: set[tuple[int, str]] = set()
     for base, found in asked:
@@ -132,8 +149,8 @@ def missing(asked: Sequence[tuple[Base, Seen]]) -> list[Catch]:
         if isinstance(CLAIMS[claim].conjunct, EventConjunct) or claim not in still
     ]
     return [
-        *(Catch(c.name, "", IDLE) for b, c in enumerate(CLAIMS) if lost >> b & 1),
-        *(Catch(CLAIMS[claim].name, step, CURED) for claim, step in cured),
+        *(Catch(c.name, "", IDLE, None, off) for b, c in enumerate(CLAIMS) if lost >> b & 1),
+        *(Catch(CLAIMS[claim].name, step, CURED, None, off) for claim, step in cured),
     ]
 
 

@@ -12,7 +12,6 @@ where it fails.
 from __future__ import annotations
 
 from model.designs.fix_clone_error_handling import FixCloneErrorHandling
-from model.kernel.errno import EPERM
 from model.kernel.fork import CloneArgs
 from model.state import NULL, Off, Task
 from model.world import World
@@ -35,8 +34,8 @@ class FixVforkCloneFailure(FixCloneErrorHandling):
             child.ssp = NULL
             child.off = Off.TOP
             return 0
-        if args.bad_tls(k):
+        err = args.set_new_tls(k)
+        if err != 0:
             # Nobody who clones has a fatal signal pending: there is nothing to be retried.
             self.shstk_free(k, child)
-            return EPERM
-        return 0
+        return err

@@ -10,7 +10,7 @@ from __future__ import annotations
 from model.designs.design import Design
 from model.designs.user_memory_6_12 import UserMemory612
 from model.events import Warned, Warning
-from model.kernel.errno import EOPNOTSUPP, EPERM
+from model.kernel.errno import EOPNOTSUPP
 from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
 from model.kernel.mmap import (
     EINTR,
@@ -45,9 +45,7 @@ class Linux612(UserMemory612, Design):
             child.ssp = NULL
             child.off = Off.TOP
             return 0
-        if args.bad_tls(k):
-            return EPERM
-        return 0
+        return args.set_new_tls(k)
 
     def adjust_shstk_size(self, k: World, size: Term, rlimit: Term) -> Term:
         if size != 0:

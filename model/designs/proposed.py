@@ -38,7 +38,6 @@ from __future__ import annotations
 
 from model.designs.linux_6_12 import Linux612
 from model.events import Warned, Warning
-from model.kernel.errno import EPERM
 from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
 from model.kernel.mmap import (
     OK,
@@ -67,8 +66,9 @@ class Proposed(Linux612):
             child.ssp = NULL
             child.off = Off.TOP
             return 0
-        if args.bad_tls(k):
-            return EPERM
+        err = args.set_new_tls(k)
+        if err != 0:
+            return err
         return self.shstk_alloc_thread_stack(k, child, args)
 
     def shstk_alloc_thread_stack(self, k: World, tsk: Task, args: CloneArgs) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from model.designs.design import Design
 from model.designs.user_memory_v1 import UserMemoryV1
 from model.events import Retried, Warned, Warning
-from model.kernel.errno import ECANCELED, EPERM
+from model.kernel.errno import ECANCELED
 from model.kernel.fork import CLONE_VFORK, CLONE_VM, CloneArgs
 from model.kernel.mmap import (
     EINTR,
@@ -49,8 +49,9 @@ class V1(UserMemoryV1, Design):
             child.ssp = NULL
             child.off = Off.TOP
             return 0
-        if args.bad_tls(k):
-            return EPERM
+        err = args.set_new_tls(k)
+        if err != 0:
+            return err
         return self.shstk_alloc_thread_stack(k, child, args)
 
     def shstk_alloc_thread_stack(self, k: World, tsk: Task, args: CloneArgs) -> int:

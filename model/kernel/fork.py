@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from model.events import CloneFailed, CloneStarted, Failed
+from model.kernel.errno import EFAULT, EPERM
 from model.kernel.exit import leave_mm, mmput
 from model.kernel.mmap import TASK_SIZE_MAX, owns_mapping
 from model.kernel.signal import fatal_signal_pending
@@ -63,9 +64,17 @@ class CloneArgs:
         """The clone came through the 32-bit entry (a property of the call, not the task)."""
         return k.may("compat", "compat")
 
-    def bad_tls(self, k: World) -> Cond:
-        """CLONE_SETTLS with an address that set_new_tls() rejects."""
-        return k.may("tls-failure", "bad TLS")
+    def set_new_tls(self, k: World) -> int:
+        """The errno of a CLONE_SETTLS whose address is wrong, 0 if it is not.
+
+        EPERM: not below TASK_SIZE_MAX; EFAULT: in a 32-bit system call, which has a user_desc
+        there to be copied (set_new_tls(), arch/x86/kernel/process.c, 6.12).
+        """
+        if k.may("tls-failure", "bad TLS"):
+            if k.choose("TLS errno", ("EPERM", "EFAULT")) == "EFAULT":
+                return EFAULT
+            return EPERM
+        return 0
 
 
 def copy_process(k: World, args: CloneArgs) -> None:

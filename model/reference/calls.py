@@ -93,6 +93,7 @@ def _start(
     t.call, t.compat = call, compat
     if fails:
         t.plan[Ctl.CLONE_COPIED] = ("late_clone_failure", {"error": LATE[fails]})
+    given["TLS errno"] = "EFAULT" if compat else "EPERM"
     m.step(t, step, {"name": child, "compat": compat, **given})
     made = m.system.threads.get(t.child) if isinstance(t.child, int) else None
     if made is None:

@@ -20,6 +20,7 @@ from model.kernel.signal import fatal_signal_pending
 from model.reference import image
 from model.reference.system import DEFAULT_RLIMIT, Death, Group, System, Thread
 from model.reference.values import Range, plain
+from model.reference.vma import mmap_base
 from model.reference.world import ConcreteWorld, Disabled, Watch, areas_in, can_happen
 from model.state import NULL, Ctl, Exit, Sort
 
@@ -277,7 +278,9 @@ class Machine:
             system.dead[thread.tid] = Death(thread.name, thread.cause)
             self.effects.append(Died(thread.name, thread.cause))
         if name == "exec_mmap":
-            image.load(system.space(thread))
+            space = system.space(thread)
+            space.mmap_base = mmap_base(system.groups[thread.group].rlimit_stack)  # type: ignore[index]
+            image.load(space)
         if name == "start_thread":
             thread.frame = Frame(image.ENTRY, USER_CS, image.STACK_TOP - 0x1000, 0)
             thread.call, thread.altstack = "", None

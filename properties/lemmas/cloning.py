@@ -110,3 +110,23 @@ def _(k: World, t: Task) -> Cond:
     child = t.child
     vfork = cloning(t) & (t.clone_vfork != NO) & (child.mm == t.mm)
     return ~vfork | (child.worker != NO) | (child.ssp == t.ssp)
+
+
+def goes_on(t: Task) -> Cond:
+    """``t`` clones a user task that is no thread of its own: it goes on where ``t`` is."""
+    child = t.child
+    return cloning(t) & ((child.mm != t.mm) | (t.clone_vfork != NO)) & (child.worker == NO)
+
+
+@lemma("forked-has-parents-ssp", "a fork child in flight has its parent's SSP", Sort.TASK)
+def _(k: World, t: Task) -> Cond:
+    return ~(goes_on(t) & (t.child.mm != t.mm)) | (t.child.ssp == t.ssp)
+
+
+@lemma(
+    "child-goes-on-in-place",
+    "a fork or vfork child in flight has its parent's place on the stack",
+    Sort.TASK,
+)
+def _(k: World, t: Task) -> Cond:
+    return ~goes_on(t) | (t.child.off == t.off)

@@ -64,6 +64,11 @@ def _(k: World, t: Task) -> Cond:
     return (t.ctl != Ctl.PRCTL_DISABLE) | (t.locked_shstk == NO)
 
 
+@lemma("disabling-is-on", "a task that disables shadow stacks has them on", Sort.TASK)
+def _(k: World, t: Task) -> Cond:
+    return (t.ctl != Ctl.PRCTL_DISABLE) | k.design.enabled(t)
+
+
 @lemma(
     "released-has-no-size", "a task that has released its stack for exec records no size", Sort.TASK
 )

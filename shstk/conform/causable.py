@@ -24,6 +24,10 @@ from model.state import Ctl
 
 STARTS_WITH = 1 << 20  # bytes of RLIMIT_STACK with which execve can copy its arguments
 FRAME = 8192  # bytes below the interrupted RSP that a signal frame can cover, XSAVE area included
+# The real way to it has a process that shares files with the task, and is a copy of its mm: like
+# any fork it write-protects what mprotect() would have left usable.
+COPIED = "before-release"
+SMALLEST = 2048  # bytes: MINSIGSTKSZ
 WORD = 8
 INTERRUPTED_RSP = 2 * WORD  # in the machine's frame (``signals``)
 STACK_START = image.STACK_TOP - image.STACK_SIZE
@@ -95,6 +99,7 @@ class Predictable:
         self.makers: dict[int, int] = {}  # of workers
         self.floor: dict[str, int] = {}  # by task: what the main stack can grow to
         self.sighand_shared = False  # by a clone with SIGHAND and without THREAD
+        self.done: set[str] = set()  # of what ``check`` asks below
 
     # -- before --------------------------------------------------------------------
     def check(self, thread: Thread, line: Do, arguments: Mapping[str, object]) -> None:
@@ -103,12 +108,20 @@ class Predictable:
         name = line.operation
         if name == "execve" and group.rlimit_stack < STARTS_WITH:
             raise NotCausable("execve: RLIMIT_STACK leaves no room for its arguments")
+        if name == "execve" and arguments.get("fails") == COPIED and "mprotect" in self.done:
+            raise NotCausable("fails=before-release: its cause copies the mm, and mprotect shows")
+        if name == "mprotect" and COPIED in self.done:
+            raise NotCausable(
+                "mprotect: shows that the cause of fails=before-release copied the mm"
+            )
         if name in ("sigaction", "kill") and self.sighand_shared:
             raise NotCausable(f"{name}: handlers are shared by CLONE_SIGHAND without CLONE_THREAD")
         if name == "exit" and thread.worker:
             self._check_worker(thread)
         if thread.ctl is not Ctl.USER:
             return
+        if name == "sigaltstack" and SMALLEST <= int(str(arguments["size"])) < FRAME:
+            raise NotCausable("sigaltstack: how large a signal frame is, is the CPU's affair")
         if name == "mremap":
             self._check_border(thread, arguments)
         rsp = thread.regs.rsp
@@ -221,6 +234,7 @@ class Predictable:
                     raise Unpredicted("rt_sigreturn fails and a handler starts on what it restored")
             if count:
                 self._signalled(thread, count)
+        self.done |= {line.operation, str(step.arguments.get("fails"))}
         if line.operation in ("clone", "clone3"):
             flags = str(step.arguments["flags"]).split("|")
             if "SIGHAND" in flags and "THREAD" not in flags and "VM" in flags:

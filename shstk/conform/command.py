@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     where = place(arguments.on, arguments.kernel, meter.show)
     try:
         if arguments.kernel is not None or arguments.on == "host":
-            design = configured(design, Campaign(where.boot).ask())
+            design = configured(design, Campaign(where.boot))
         cases, refused = _cases(scenarios, count, arguments.seed, design, meter)
         for path, reason in refused:
             meter.clear()

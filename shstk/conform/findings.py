@@ -23,8 +23,8 @@ def findings(record: Record | None = None) -> str:
         stem = name.removesuffix(".itf.json")
         if not stem.endswith(ENVIRONMENTS):
             trace = itf.read(CORPUS / name)
-            predicted = f"{trace.property} ({len(trace.steps)} steps)"
-            by_sight.setdefault((each.shown, each.reason), []).append(predicted)
+            claim = f"{trace.property} ({len(trace.steps)} steps)"
+            by_sight.setdefault((each.shown, each.reason), []).append(claim)
     lines = [f"Linux {record.kernel}"]
     for (shown, reason), predicted in by_sight.items():
         lines += ["", "predicted: " + ", ".join(predicted)]

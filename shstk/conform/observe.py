@@ -25,8 +25,7 @@ class Start:
     """The first line.  ``sites``: the first return address, bytes between two, how many.
 
     ``log``: the guest can read the kernel's log, and so tells exceptions and warnings.
-    ``thp``: the kernel has transparent huge pages, and so aligns large areas.  ``cannot``: what
-    it has no way to, with reasons.
+    ``cannot``: what this kernel has no way to, with reasons.
     """
 
     kernel: str
@@ -36,7 +35,6 @@ class Start:
     restorer: int
     log: bool
     warn_once_reset: bool
-    thp: bool
     cannot: Mapping[str, str]
 
     def code(self, address: int) -> str:
@@ -170,7 +168,6 @@ def _start(said: Mapping[str, Any]) -> Start:
         _number(said["restorer"]),
         bool(said["log"]),
         bool(said["warn_once_reset"]),
-        bool(said.get("thp", True)),
         {str(k): str(v) for k, v in said.get("cannot", {}).items()},
     )
 

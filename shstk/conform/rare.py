@@ -241,7 +241,7 @@ def _writes(machine: Machine, thread: Thread, dice: Dice) -> Planned | None:
 def _signals(machine: Machine, thread: Thread, dice: Dice) -> Planned | None:
     """Handlers, for faults too, and signals without one."""
     if dice.chance(0.1):
-        where = {"addr": image.ARENA, "size": dice.choose((1 << 16, 1 << 16, 4096, 2047))}
+        where = {"addr": image.ARENA, "size": dice.choose((1 << 16, 1 << 16, 8192, 2047))}
         return Planned(thread.name, "sigaltstack", where)
     signal = dice.choose(("SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGTERM", "SIGBUS", "SIGILL"))
     handled = machine.system.groups[thread.group].handlers  # type: ignore[index]

@@ -113,7 +113,7 @@ def replay_command(trace: Trace, design: Design, kernel: str | None) -> int:
     try:
         where = place("bochs", kernel, meter.show)
         if kernel is not None:
-            design = configured(design, Campaign(where.boot).ask())
+            design = configured(design, Campaign(where.boot))
         result = replay_on_kernel([trace], design, where.boot, emulated=True)[0]
     except Garbled as error:
         raise UserError(f"the guest cannot be understood: {error}") from None

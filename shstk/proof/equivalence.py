@@ -4,29 +4,35 @@ Both texts of a step are run one after the other in the symbolic world, from the
 with the same choices, on one path: its conditions are those that either asks for.  Where the
 two end differently, that path must contradict the invariant that is proved of the first.
 Then, by induction, the two have the same runs, and the same events happen in them.
+
+Or from two states that are ``alike``, of every step: then the two have runs that nobody can
+tell apart, though their bookkeeping is not the same.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, replace
 from types import CodeType, FunctionType
 from typing import Any, cast
 
 import z3
 
 from model.designs import Design
-from model.events import Event
 from model.kernel import Step
-from model.state import Record, Sort, fields
-from model.world import Cond
-from properties import EventConjunct
-from properties.vocabulary import Claim
-from shstk.build import CLAIMS
+from model.state import Field, Sort
 from shstk.loader import HOOKS
+from shstk.observed import IN_THE_STATE, observed
 from shstk.plan import families_in
+from shstk.proof.alike import NUMBERS, Alike, excusable
+from shstk.proof.differences import (
+    Difference,
+    Remembering,
+    first_value,
+    of_events,
+    of_states,
+    of_what_is_seen,
+)
 from shstk.proof.forking import Fork, Stop, covered, endings
 from shstk.proof.ground import Place, instantiate
 from shstk.proof.heap import Heap
@@ -34,9 +40,9 @@ from shstk.proof.induction import enabled_steps
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import task_at
 from shstk.proof.problem import Problems
-from shstk.proof.sorts import INDEX, enumeration, functions, unbounded
-from shstk.proof.terms import BITS, SymbolicCond, Tree, Value, Word
-from shstk.proof.world import Input, SymbolicWorld
+from shstk.proof.sorts import functions, unbounded
+from shstk.proof.terms import SymbolicCond
+from shstk.proof.world import SymbolicWorld
 
 RLIMIT = 5_000_000  # z3 resource units for one path
 
@@ -44,61 +50,26 @@ RLIMIT = 5_000_000  # z3 resource units for one path
 @dataclass(frozen=True)
 class Comparison:
     """What was proved: ``differs`` names a step and why it is not proved to do the same; empty:
-    the two are equivalent."""
+    the two are equivalent.  ``unread``: what they differ in nevertheless, in words; ``blind``:
+    in a number, too, where the model does not look at numbers.
+    """
 
     steps: tuple[str, ...]
     paths: int
     differs: str = ""
+    unread: tuple[str, ...] = ()
+    blind: bool = False
 
     def __bool__(self) -> bool:
         return not self.differs
-
-
-class _World(SymbolicWorld):
-    """Choices are told apart by name and by how often it was asked for; events keep the state."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.moments: list[Heap] = []
-
-    def _input(self, name: str, sort: Any, values: tuple[object, ...], of: Sort | None) -> Any:
-        self._act("a choice")
-        count = sum(i.name == name for i in self.inputs)
-        term = z3.Const(f"{name.replace(' ', '-')}!{count}", sort)
-        self.inputs.append(Input(name, term, values, of))
-        return term
-
-    def emit(self, event: Event) -> None:
-        super().emit(event)
-        self.moments.append(self.heap.copy())
-
-    def said(self, claim: Claim, number: int) -> SymbolicCond:
-        """What a claim says of an event at its moment."""
-        now, self.heap = self.heap, self.moments[number]
-        try:
-            return self.formula(lambda: claim(cast(Any, self), self.events[number]))
-        finally:
-            self.heap = now
 
 
 @dataclass
 class _Run:
     """One text on a path: how it ended, and its world then."""
 
-    world: _World
+    world: Remembering
     status: str
-
-
-@dataclass
-class _Difference:
-    """Conditions each of which is a difference; ``why`` in words."""
-
-    why: str
-    terms: list[Any] = field(default_factory=list)
-    trees: list[SymbolicCond] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.terms or self.trees)
 
 
 class Equivalence:
@@ -116,35 +87,83 @@ class Equivalence:
     ) -> Comparison:
         """Are two designs that differ in what these hooks run equivalent in an environment?"""
         steps = [s for s in enabled_steps(families_in(environment)) if hooks_of(s) & hooks]
-        paths = 0
-        names = tuple(s.name for s in steps)
         if "enabled" in hooks:
             why = self._enabled(other)
             if why:
-                return Comparison(names, paths, why)
+                return Comparison(tuple(s.name for s in steps), 0, why)
+        return self._steps(other, steps, None)
+
+    def compare_alike(
+        self, other: Design, hooks: frozenset[str], environment: str = "ordinary"
+    ) -> Comparison:
+        """The same, but what they note need not be the same where nothing reads it.
+
+        All steps are compared: what differs may have been noted in any of those before.
+        """
+        every = enabled_steps(families_in(environment))
+        changed = [s for s in every if hooks_of(s) & hooks]
+        seen = self.differing(other, changed)
+        excused = excusable(seen)
+        if excused is None:
+            return Comparison((), 0, "the state after it differs in what is read")
+        rules, words = excused
+        found = self._steps(other, every, Alike(self.universe, self.design, rules))
+        if found:
+            return replace(found, unread=words)
+        if all(f.store is None for f in seen):
+            return found
+        found = self._steps(other, every, Alike(self.universe, self.design, rules, numbers=True))
+        return replace(found, unread=(NUMBERS,), blind=True) if found else found
+
+    def differing(self, other: Design, steps: Sequence[Step]) -> set[Field[Any]]:
+        """The variables that steps of two designs may leave different, from the same state."""
+        out: set[Field[Any]] = set()
+        for step in steps:
+            for _, first, second in self._product(other, step, None):
+                if (first.status, second.status) != ("done", "done"):
+                    continue
+                path = _path(first, second)
+                for f, term in of_states(
+                    self.universe, first.world.heap, second.world.heap
+                ).items():
+                    if f not in out and not self._excluded(step.name, path, Difference("", [term])):
+                        out.add(f)
+        return out
+
+    def _steps(self, other: Design, steps: Sequence[Step], alike: Alike | None) -> Comparison:
+        names = tuple(s.name for s in steps)
+        paths = 0
         for step in steps:
             conditions = []
-            for fork, first, second in self._product(other, step):
+            for fork, first, second in self._product(other, step, alike):
                 paths += 1
                 conditions.append(fork.condition)
-                for difference in self._differences(first, second):
-                    if difference and not self._excluded(step.name, second.world.path, difference):
+                path = _path(first, second)
+                for difference in self._differences(first, second, alike):
+                    if difference and not self._excluded(step.name, path, difference):
                         return Comparison(names, paths, f"{step.name}: {difference.why}")
             if not _unsat([z3.Not(covered(conditions))]):
                 return Comparison(names, paths, f"{step.name}: the paths are not known to be all")
         return Comparison(names, paths)
 
     # -- both texts on one path --------------------------------------------------------
-    def _product(self, other: Design, step: Step) -> Iterator[tuple[Fork, _Run, _Run]]:
+    def _product(
+        self, other: Design, step: Step, alike: Alike | None
+    ) -> Iterator[tuple[Fork, _Run, _Run]]:
+        theirs = alike.other(self.base) if alike else self.base
+
+        sides = ("original", "mutant") if alike else ("", "")
+
         def text(fork: Fork) -> tuple[_Run, _Run]:
-            return self._run(fork, self.design, step), self._run(fork, other, step)
+            first = self._run(fork, self.design, step, self.base, sides[0])
+            return first, self._run(fork, other, step, theirs, sides[1])
 
         for ending in endings(text):
             assert ending.result is not None, "what stops a text is caught"
             yield ending.fork, *ending.result
 
-    def _run(self, fork: Fork, design: Design, step: Step) -> _Run:
-        k = _World(self.universe, design, fork, self.base, self.current)
+    def _run(self, fork: Fork, design: Design, step: Step, heap: Heap, side: str) -> _Run:
+        k = Remembering(self.universe, design, fork, heap, self.current, side=side)
         try:
             k.require(k.cond(self.universe.is_object(Sort.TASK, self.current)))
             k.require(k.current.ctl.isin(step.at))
@@ -154,7 +173,7 @@ class Equivalence:
         return _Run(k, "done")
 
     # -- where they differ ---------------------------------------------------------------
-    def _differences(self, first: _Run, second: _Run) -> Iterator[_Difference]:
+    def _differences(self, first: _Run, second: _Run, alike: Alike | None) -> Iterator[Difference]:
         """All that has to be impossible for the two to be the same."""
         if first.status != second.status:
             able, other = (first, second) if first.status == "done" else (second, first)
@@ -162,56 +181,36 @@ class Equivalence:
             # What only the other asks for it can choose as it likes, such as the first value.
             asked = {i.term.get_id() for i in able.world.inputs}
             own = [i for i in other.world.inputs if i.term.get_id() not in asked]
-            usual = [i.term == _first(i) for i in own if i.values]
-            yield _Difference(f"{which} can take it", [z3.And(*usual)])
+            usual = [i.term == first_value(i) for i in own if i.values]
+            yield Difference(f"{which} can take it", [z3.And(*usual)])
             return
         if first.status != "done":
             return
         one, two = first.world, second.world
-        yield _Difference("the state after it differs", self._heaps(one.heap, two.heap))
-        out = _Difference("what happens in it differs")
-        if [type(e) for e in one.events] != [type(e) for e in two.events]:
-            out.terms.append(z3.BoolVal(True))
+        states = "the state after it differs"
+        if alike:
+            yield Difference(states, alike.differences(one.heap, two.heap))
+            yield of_what_is_seen(one, _seen(one), _seen(two))
         else:
-            for n, (here, there) in enumerate(zip(one.events, two.events, strict=True)):
-                for f in dataclasses.fields(here):
-                    _compared(out, one, getattr(here, f.name), getattr(there, f.name))
-                if self._heaps(one.moments[n], two.moments[n]):
-                    _claims(out, (one, two), n)
-        yield out
+            yield Difference(states, [*of_states(self.universe, one.heap, two.heap).values()])
+            yield of_events(self.universe, one, two)
         # What the original writes through is an object: that is part of its proof.
         known = [real for _, real in one.dereferenced]
         new = [real for _, real in two.dereferenced if not any(real.eq(k) for k in known)]
-        yield _Difference("it writes through NULL", [z3.Not(real) for real in new])
-
-    def _heaps(self, one: Heap, two: Heap) -> list[Any]:
-        """A difference between two states, at an object of which nothing is known."""
-        out = []
-        for record, sorts in INDEX.items():
-            at = self._somewhere(record, sorts)
-            for f in fields(record):
-                if f in one.touched | two.touched:
-                    here, there = one.read(f, at), two.read(f, at)
-                    if not here.eq(there):
-                        out.append(here != there)
-        return [t for t in map(z3.simplify, out) if not z3.is_false(t)]
-
-    def _somewhere(self, record: type[Record], sorts: Sequence[Sort]) -> tuple[Any, ...]:
-        name = record.__name__.lower()
-        return tuple(z3.Const(f"some.{name}.{s.value}", self.universe.sorts[s]) for s in sorts)
+        yield Difference("it writes through NULL", [z3.Not(real) for real in new])
 
     def _enabled(self, other: Design) -> str:
         """What properties ask of a task's features has the same answer."""
-        k = _World(self.universe, self.design, Fork(prune=False), self.base, self.current)
+        k = SymbolicWorld(self.universe, self.design, Fork(prune=False), self.base, self.current)
         task = k.current
-        out = _Difference("enabled: differs for some task")
-        _compared(out, k, self.design.enabled(task), other.enabled(task))
+        out = Difference("enabled: differs for some task")
+        out.compare(k, self.design.enabled(task), other.enabled(task))
         there = k.cond(self.universe.is_object(Sort.TASK, self.current))
         same = self._excluded("enabled", [cast(SymbolicCond, there)], out)
         return "" if not out or same else out.why
 
     # -- asking --------------------------------------------------------------------------
-    def _excluded(self, name: str, path: Sequence[SymbolicCond], difference: _Difference) -> bool:
+    def _excluded(self, name: str, path: Sequence[SymbolicCond], difference: Difference) -> bool:
         """The path, the difference and the invariant exclude each other."""
         grounder = self.problems.grounder
         premises: list[Any] = list(self.universe.axioms)
@@ -234,51 +233,13 @@ class Equivalence:
         return _unsat([*premises, goal])
 
 
-def _compared(out: _Difference, k: SymbolicWorld, one: Any, two: Any) -> None:
-    """Add to ``out`` the condition that two values of an event differ."""
-    if isinstance(one, Record) and isinstance(two, Record):
-        for a, b in zip(k.index(one), k.index(two), strict=True):
-            _different(out, a, b)
-    elif isinstance(one, (Value, Word)) and isinstance(two, (Value, Word)):
-        _different(out, one.term, two.term)
-    elif isinstance(one, (Cond, bool)) and isinstance(two, (Cond, bool)):
-        a, b = k.tree(one), k.tree(two)
-        if not a.term.eq(b.term):
-            differ = (a & ~b) | (~a & b)
-            (out.trees if isinstance(differ, Tree) else out.terms).append(
-                differ if isinstance(differ, Tree) else cast(SymbolicCond, differ).term
-            )
-    elif isinstance(one, (Enum, str, int)) and isinstance(two, (Enum, str, int)):
-        if one != two:
-            out.terms.append(z3.BoolVal(True))
-    else:  # a constant beside a term: a word, or a reference
-        term, constant = (one, two) if hasattr(one, "term") else (two, one)
-        out.terms.append((term != constant).term)
+def _path(first: _Run, second: _Run) -> list[SymbolicCond]:
+    """What is decided on the path of two runs, and what is granted there."""
+    return [*second.world.path, *first.world.granted, *second.world.granted]
 
 
-def _first(chosen: Input) -> Any:
-    """The first value of a choice, as the symbolic world has it."""
-    value = chosen.values[0]
-    if isinstance(value, bool):
-        return z3.BoolVal(value)
-    if isinstance(value, Enum):
-        return enumeration(type(value))[1][value]
-    words = chosen.term.sort().size()
-    return z3.BitVecVal(value if words == BITS else 0, words)
-
-
-def _claims(out: _Difference, worlds: tuple[_World, _World], number: int) -> None:
-    """Where the moments of an event are not the same: what claims about events say there is."""
-    for part in CLAIMS:
-        c = part.conjunct
-        if isinstance(c, EventConjunct) and isinstance(worlds[0].events[number], c.event):
-            for claim in (c.holds, c.premise):
-                _compared(out, worlds[0], *(w.said(claim, number) for w in worlds))
-
-
-def _different(out: _Difference, a: Any, b: Any) -> None:
-    if not a.eq(b):
-        out.terms.append(a != b)
+def _seen(world: Remembering) -> list[dict[str, object]]:
+    return [observed(e) for e in world.events if not isinstance(e, IN_THE_STATE)]
 
 
 def _unsat(terms: Sequence[Any]) -> bool:

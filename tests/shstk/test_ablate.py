@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from model.designs import DESIGNS, Design
-from shstk.ablate import Ablation, Finding, Status
+from shstk.ablate import Ablation
+from shstk.ablate_finding import Finding, Status
 from shstk.ablate_text import as_json, text
 from shstk.ablation import IDLE, VIOLATED, Base, Catch, Seen, base_of, missing, seen, violates
 from shstk.behaviour import Comparison as Lockstep
 from shstk.behaviour import explore
 from shstk.cli import main
 from shstk.mutants import Mutant, directory, hooks_reaching, mutants, mutated
-from shstk.mutations import ALWAYS, DROPPED, NEVER, SUCCESS, SWAPPED
+from shstk.mutations import ALWAYS, DROPPED, NEGATED, NEVER, SUCCESS, SWAPPED
 from shstk.plan import Question
 from shstk.pool import Meter
 from shstk.proof.equivalence import Comparison, Equivalence
@@ -154,6 +155,51 @@ def test_a_design_is_followed_by_the_same_choices_only(find: Find) -> None:
     assert "failed-clone-harmless/nothing-left-behind" in {c.claim for c in late}
 
 
+def _run(design: Design, folder: Path, kind: str, part: str, *stages: str) -> Finding:
+    """What some stages find out about a mutant."""
+    mutant = next(m for m in mutants(design) if m.kind == kind and part in m.original[0])
+    ablation = Ablation(design, [mutant], folder, Meter())
+    for stage in stages:
+        assert getattr(ablation, stage)() is None and not ablation.interrupted
+    return ablation.findings[mutant.number]
+
+
+def test_one_choice_taken_for_the_other_tells(folder: Path) -> None:
+    """Who serves 32-bit callers only enables shadow stacks all the same, but not without them."""
+    found = _run(LINUX, folder, NEGATED, 'if k.may("compat", "compat"):', "granted")
+    assert found.status is Status.CAUGHT
+    assert {c.how for c in found.catches} == {IDLE}
+    assert {c.without for c in found.catches} == {("compat",)}
+    assert "switch-takes-effect/on-its-own" in {c.claim for c in found.catches}
+
+
+def test_what_violates_less_is_told_by_that(folder: Path) -> None:
+    """A copy that fork made is freed where CLONE_VM is asked for first, and not by the design."""
+    mutant = next(
+        m
+        for m in mutants(LINUX)
+        if m.kind == SWAPPED and "CLONE_VFORK" in m.original[0] and "CLONE_VM" in m.original[4]
+    )
+    ablation = Ablation(LINUX, [mutant], folder, Meter())
+    found = ablation.findings[mutant.number]
+    found.status = Status.SURVIVES
+    ablation.less()
+    assert found.status is Status.LESS and found.explained
+    assert {c.claim for c in found.cured} == {"freed-at-least-once/owner-there"}
+    assert "violates less: the design violates, and it does not, freed-at-least-once" in text(
+        LINUX, [found]
+    )
+
+
+def test_what_the_machine_cannot_do_is_said(base: Base) -> None:
+    """SSP that is off has no offset on the machine, so the mutant's run does not go there."""
+    mutant = [m for m in mutants(LINUX) if m.method == "shstk_disable" and m.kind == DROPPED][1]
+    assert mutant.original == ("    current.off = Off.TOP",)
+    with directory() as name:
+        found = seen(QUESTION, base, LINUX, mutated(LINUX, mutant, Path(name)), _silent)
+    assert found.failure.startswith("it violates switch-takes-effect/no-offset, and the machine")
+
+
 # -- what is said ------------------------------------------------------------------------
 def _finding(find: Find, status: Status, catches: list[Catch]) -> Finding:
     return Finding(*find(DROPPED, "tsk.size = 0"), status, catches)
@@ -166,6 +212,22 @@ def test_each_property_is_named_once_by_its_shortest_run(find: Find) -> None:
     assert "caught by own-mm (0 steps: a in exit_mm_drop)\n" in said
     assert "- tsk.size = 0" in said
     assert said.splitlines()[-1] == "1 mutants: 1 caught"
+
+
+def test_of_many_that_are_idle_a_few_are_named(find: Find) -> None:
+    """Where nothing happens any more every premise is idle, and a list of all says little."""
+    catches = [Catch(f"{p}/c", "", IDLE, None, ("compat",)) for p in ("a", "b", "c", "d", "e")]
+    said = " ".join(text(LINUX, [_finding(find, Status.CAUGHT, catches)]).split())
+    assert "c (c: no run makes its premise true any more, without compat), and 2 more" in said
+
+
+def test_what_differs_unread_is_said(find: Find) -> None:
+    """An equivalent mutant that is not the same is shown with what it notes otherwise."""
+    finding = _finding(find, Status.EQUIVALENT, [])
+    finding.unread = ("a base", "a size", "an offset")
+    said = " ".join(text(LINUX, [finding]).split())
+    assert "read by nobody: a base, a size and an offset" in said
+    assert json.loads(as_json(LINUX, [finding]))["mutants"][0]["unread"] == [*finding.unread]
 
 
 def test_a_survivor_is_shown_where_it_differs(find: Find) -> None:

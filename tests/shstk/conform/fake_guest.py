@@ -35,7 +35,6 @@ START = {
     "restorer": RESTORER,
     "log": True,
     "warn_once_reset": True,
-    "thp": True,
     "cannot": {},
 }
 

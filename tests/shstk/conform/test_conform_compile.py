@@ -110,6 +110,30 @@ def test_an_initial_limit_is_a_step() -> None:
         (["P rt_sigreturn"], "", "none is wanted"),
         (["P clone C VM|SIGHAND", "P sigaction SIGUSR1"], "", "CLONE_SIGHAND"),
         (["P sigkill", "P call"], "", "gone"),
+        (["P sigaltstack 0x10000000 4096"], "", "the CPU's affair"),
+        (["P clone C VM|THREAD|SIGHAND fails=pidns"], "", "-EINVAL"),
+        (["P io_uring_worker C set_tid"], "", "without any such"),
+        (["P map_shadow_stack 4G compat"], "", "32 bits"),
+        (["P vfork C", "C io_uring_worker D", "C exit", "D exit"], "", "nobody can close"),
+        (["P io_uring_worker C", "P vfork D", "C exit"], "", "nobody can close"),
+        (
+            ["A = P mmap 8192", "P mprotect A 4096 r", "P mremap A 8192 new_size=4096 to=A-1G"],
+            "",
+            "may have merged",
+        ),
+        (["A = P mmap 4096", "P mprotect A 4096 r", "P execve before-release"], "", "copies"),
+        (["P arch_prctl ENABLE SHSTK", "P call", "P saveprevssp"], "", "bits are the guest's"),
+        (["P call next", "P pop"], "", "CALL to the next"),
+        (
+            [
+                "A = P arch_prctl ENABLE SHSTK",
+                "P setrlimit 2G",
+                "P munmap A A.size",
+                "P call",
+            ],
+            "",
+            "main stack grows",
+        ),
     ],
 )
 def test_what_cannot_be_caused_is_refused(lines: list[str], header: str, why: str) -> None:
