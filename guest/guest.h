@@ -242,7 +242,6 @@ void areas_tell(struct line *line);
 /* klog.c: the kernel's log */
 void klog_open(void);
 bool klog_readable(void);
-void klog_skip(void);
 void klog_read(void);
 void klog_tell(struct line *line);
 void klog_pace(void);

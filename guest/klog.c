@@ -48,13 +48,6 @@ bool klog_readable(void)
 	return fd >= 0;
 }
 
-/* Forget what was said so far. */
-void klog_skip(void)
-{
-	if (fd >= 0)
-		syscall3(SYS_lseek, fd, 0, SEEK_END);
-}
-
 /* Wait so that the next control-protection exception is told. */
 void klog_pace(void)
 {
@@ -86,7 +79,7 @@ static void keep(const char *text)
 	size_t size = length(text);
 
 	if (count == MAX_LINES)
-		return;
+		give_up("the kernel says more than can be told");
 	if (size > LINE_SIZE - 1)
 		size = LINE_SIZE - 1;
 	memcpy(lines[count], text, size);
@@ -116,7 +109,7 @@ static void take_warning(const char *text)
 	struct task *task = pid ? task_of((int)decimal(&pid)) : NULL;
 
 	if (warned == MAX_LINES)
-		return;
+		give_up("the kernel warns more than can be told");
 	warnings[warned].slot = task ? (int)(task - scenario.tasks) : -1;
 	copy_until(warnings[warned].at, sizeof(warnings[0].at), at, " ");
 	copy_until(warnings[warned].function, sizeof(warnings[0].function), function, "+ ");
@@ -164,8 +157,8 @@ static bool take_fault(const char *text)
 			continue;
 		if (kinds[i].trapno == 21)
 			count_cp();
-		if (!task)
-			break;
+		if (!task || task->fault.seen)
+			return false;
 		task->fault.seen = true;
 		task->fault.trapno = kinds[i].trapno;
 		task->fault.error = hex_after(text, kinds[i].error);
@@ -177,17 +170,41 @@ static bool take_fault(const char *text)
 	return false;
 }
 
+/* Less than a warning for the kernel, and more for us: a fault of nobody's, or a second one. */
+static bool is_told(const char *text)
+{
+	static const char *const words[] = {
+		"] bad frame in ", ": segfault at ", "] control protection ",
+		"] general protection fault ", "] trap ", " callbacks suppressed",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (behind(text, words[i]))
+			return true;
+	return false;
+}
+
+/* Registers and a call trace, of which the first line says what has happened. */
+static bool is_dump(const char *text)
+{
+	static bool dump;
+
+	if (after(text, "------------[ cut here ]")) {
+		dump = true;
+	} else if (after(text, "---[ end trace ")) {
+		dump = false;
+		return true;
+	}
+	return dump && !after(text, "kernel BUG at ") && !after(text, "BUG: ") &&
+	       !after(text, "Oops");
+}
+
 static void take(const char *text, int level)
 {
 	if (after(text, "WARNING: ")) {
 		take_warning(text);
 		keep(text);
-	} else if (take_fault(text)) {
-		return;
-	} else if (after(text, "BUG: ") || behind(text, "] bad frame in ") ||
-		   behind(text, ": segfault at ") || behind(text, "] control protection ") ||
-		   behind(text, " callbacks suppressed") || after(text, "Oops") ||
-		   (level < WARNING && after(text, "general protection fault"))) {
+	} else if (!is_dump(text) && !take_fault(text) && (level <= WARNING || is_told(text))) {
 		keep(text);
 	}
 }
@@ -208,8 +225,8 @@ void klog_read(void)
 		int level;
 
 		size = syscall3(SYS_read, fd, record, sizeof(record) - 1);
-		if (size == -32)	/* EPIPE: some were overwritten */
-			continue;
+		if (size == -32)	/* EPIPE */
+			give_up("the kernel's log has overwritten what was not yet read");
 		if (size <= 0)
 			return;
 		record[size] = 0;

@@ -176,6 +176,9 @@ void report_step(const struct step *step, const char *cannot)
 		return;
 	}
 	klog_read();
+	for (int i = 0; i < scenario.slots; i++)
+		if (scenario.tasks[i].state == USER || scenario.tasks[i].state == BLOCKED)
+			look_at_locks(&scenario.tasks[i]);
 	put(&line, ",\"result\":");
 	if (!step || !step->has_result)
 		put(&line, "null");
@@ -195,6 +198,8 @@ void report_done(void)
 {
 	begin();
 	put(&line, ",\"done\":true");
+	klog_read();
+	klog_tell(&line);
 	end();
 }
 

@@ -80,7 +80,6 @@ void run_scenario(struct step *steps, int count)
 	const char *cannot;
 
 	areas_reset();
-	klog_skip();
 	rearm_warnings();
 	cannot = start_first();
 	begin_step(0);

@@ -85,7 +85,7 @@ class Campaign:
     def _boot(self, cases: Sequence[Case]) -> Iterator[Outcome]:
         """One boot: an outcome for each case until it ends."""
         expected = iter(cases)
-        current = _Current(self, next(expected))
+        current: _Current | None = _Current(self, next(expected))
         reader = Reader()
         for text in self.boot(campaign_file(cases)):
             line = reader.read(text)
@@ -96,22 +96,25 @@ class Campaign:
             elif self.start is None:
                 raise Garbled(f"the guest begins with {text[:120]!r}")
             elif isinstance(line, Done) and line.scenario is None:
+                if current is not None:
+                    raise Garbled(f"the guest ends before scenario {current.case.number} does")
                 return
+            elif isinstance(line, Error):
+                raise Garbled(line.message)
+            elif current is None:
+                raise Garbled(f"behind the last scenario: {text[:120]!r}")
             elif isinstance(line, Done):
                 current.is_(line.scenario)
+                current.done(line)
                 yield current.outcome()
                 following = next(expected, None)
-                if following is None:
-                    return
-                current = _Current(self, following)
+                current = None if following is None else _Current(self, following)
             elif isinstance(line, Report):
                 current.is_(line.scenario)
                 current.report(line)
             elif isinstance(line, Cannot):
                 current.is_(line.scenario)
                 current.cannot(line, self.start)
-            elif isinstance(line, Error):
-                raise Garbled(line.message)
         raise Ended("it wrote no more")
 
 
@@ -158,6 +161,12 @@ class _Current:
             return
         found = Difference("the step", "can be done", f"the guest cannot: {line.reason}")
         self._divergence = Divergence(self.case, line.step, (found,), harness=True)
+
+    def done(self, line: Done) -> None:
+        """What was left has been killed: nothing is said of that but WARNs."""
+        if self._divergence is None and line.other:
+            found = Difference("kernel log at the end", "nothing", "; ".join(line.other))
+            self._divergence = Divergence(self.case, self._next - 1, (found,))
 
     def outcome(self) -> Outcome:
         """What has become of it, at its end."""

@@ -114,6 +114,8 @@ class Predictable:
             raise NotCausable(
                 "mprotect: shows that the cause of fails=before-release copied the mm"
             )
+        if group.handlers and _shares_handlers(name, arguments):
+            raise NotCausable(f"{name}: handlers would be shared: CLONE_SIGHAND, no CLONE_THREAD")
         if name in ("sigaction", "kill") and self.sighand_shared:
             raise NotCausable(f"{name}: handlers are shared by CLONE_SIGHAND without CLONE_THREAD")
         if name == "exit" and thread.worker:
@@ -235,10 +237,8 @@ class Predictable:
             if count:
                 self._signalled(thread, count)
         self.done |= {line.operation, str(step.arguments.get("fails"))}
-        if line.operation in ("clone", "clone3"):
-            flags = str(step.arguments["flags"]).split("|")
-            if "SIGHAND" in flags and "THREAD" not in flags and "VM" in flags:
-                self.sighand_shared = True
+        if _shares_handlers(line.operation, step.arguments):
+            self.sighand_shared = True
 
     def made(self, parent: Thread, child: Thread) -> None:
         """A task is new: it starts with its parent's data stack, or with a copy of it."""
@@ -269,3 +269,9 @@ class Predictable:
             self._wrote(thread, rsp)  # the restorer
             self.frames.setdefault(thread.tid, []).append(rsp + WORD)
             rsp = space.load(rsp + INTERRUPTED_RSP, WORD, False, True)
+
+
+def _shares_handlers(operation: str, arguments: Mapping[str, object]) -> bool:
+    """A clone that shares signal handlers between thread groups, which the machine leaves out."""
+    flags = str(arguments.get("flags", "")).split("|")
+    return operation in ("clone", "clone3") and "SIGHAND" in flags and "THREAD" not in flags

@@ -184,11 +184,10 @@ class Teller:
                 raise
             failed = error
         found = [o.divergence for o in self.outcomes if o.divergence is not None]
-        if not interrupted:
-            try:
-                self._tell(found, campaign)
-            except KeyboardInterrupt:
-                interrupted = True
+        try:
+            self._tell(found, campaign, not interrupted)
+        except KeyboardInterrupt:
+            interrupted = True
         self._summary(found, campaign, interrupted, len(cases))
         if failed is not None:
             raise failed
@@ -206,8 +205,8 @@ class Teller:
         self.meter.clear()
 
     # -- divergences -------------------------------------------------------------------------
-    def _tell(self, found: Sequence[Divergence], campaign: Campaign) -> None:
-        """Print each, the first of a kind shrunk."""
+    def _tell(self, found: Sequence[Divergence], campaign: Campaign, shrinking: bool) -> None:
+        """Print each, the first of a kind shrunk, unless there is no time."""
         kinds: set[tuple[object, ...]] = set()
         known: set[tuple[str, ...]] = set()
         for each in found:
@@ -215,7 +214,9 @@ class Teller:
             kind = (*kind_of(each), operation)
             if kind not in kinds and len(kinds) < SHRUNK and not each.harness:
                 kinds.add(kind)
-                small = shrink(each, self.design, campaign, self.meter.show)
+                small = each
+                if shrinking:
+                    small = shrink(each, self.design, campaign, self.meter.show)
                 lines = lines_of(small)
                 if lines not in known:
                     known.add(lines)
@@ -226,8 +227,9 @@ class Teller:
                 continue
             if not self.json:
                 what = each.differences[0]
+                asked = f" ({each.asked.line.text})" if each.asked else ""
                 print(
-                    f"DIVERGES  {each.case.scenario.path}, step {each.step}: {what.what}: "
+                    f"DIVERGES  {each.case.scenario.path}, step {each.step}{asked}: {what.what}: "
                     f"predicted {what.predicted}, observed {what.observed}"
                 )
 
@@ -277,6 +279,7 @@ class Teller:
         done = len(self.outcomes)
         of = f"{count}" if done == count else f"{done} of {count}"
         verdict = f"{len(found)} divergence{'s' * (len(found) != 1)}"
+        verdict += ", interrupted" * interrupted
         print(
             f"{self.design.name} against {self._kernel(campaign)} on {self.where.on}: "
             f"{of} scenarios, {steps:,} steps, {verdict}"

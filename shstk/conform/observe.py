@@ -66,9 +66,13 @@ class Cannot:
 
 @dataclass(frozen=True)
 class Done:
-    """A scenario is over; None: the campaign is."""
+    """A scenario is over; None: the campaign is.
+
+    ``other``: lines of the kernel's log, no WARNs, from when what was left of it was killed.
+    """
 
     scenario: int | None
+    other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Reader:
             if not isinstance(said, dict):
                 raise Garbled(f"no object: {text[:120]!r}")
             return self._line(said)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Garbled(f"{type(error).__name__} {error} in {text[:200]!r}") from None
 
     def _line(self, said: Mapping[str, Any]) -> Line:
@@ -108,7 +112,7 @@ class Reader:
             return Error(str(said["error"]))
         scenario = _number(said["scenario"])
         if said.get("done"):
-            return Done(scenario)
+            return Done(scenario, tuple(_other(said)))
         step = _number(said["step"])
         if "cannot" in said:
             return Cannot(scenario, step, str(said["cannot"]))

@@ -14,8 +14,11 @@ What user space cannot see is not predicted (``predict``): what a call returned 
 has died since, or below two signal frames; an exception in the log for which there is a handler
 that cannot be entered; the wait status of a thread, unless it dies with its whole group.
 
-What the kernel's side does not know is not compared: SSP, ``features`` and ``locked`` of a task,
-``si_code`` without a handler, and where the log cannot be read exceptions and WARNs.
+What the kernel's side does not know is not compared: ``si_code`` without a handler, and where the
+log cannot be read exceptions and WARNs.  On an emulated CPU, where nothing is placed at random,
+the shadow stacks' addresses are compared as numbers, too (``compare``).  Not looked at: RSP, RIP
+and what lies on stacks; where ordinary mappings are; which function a WARN is in, and of whom it
+speaks; what is warned of while the guest ends a scenario by killing what is left.
 """
 
 from __future__ import annotations

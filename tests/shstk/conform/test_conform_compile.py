@@ -109,6 +109,7 @@ def test_an_initial_limit_is_a_step() -> None:
         (["P sigaction SIGUSR1", "P kill SIGUSR1", "P pop", "P pop"], "", "signal frame"),
         (["P rt_sigreturn"], "", "none is wanted"),
         (["P clone C VM|SIGHAND", "P sigaction SIGUSR1"], "", "CLONE_SIGHAND"),
+        (["P sigaction SIGUSR1", "P clone C VM|SIGHAND"], "", "would be shared"),
         (["P sigkill", "P call"], "", "gone"),
         (["P sigaltstack 0x10000000 4096"], "", "the CPU's affair"),
         (["P clone C VM|THREAD|SIGHAND fails=pidns"], "", "-EINVAL"),
