@@ -144,6 +144,7 @@ def edited(folder: Path, old: str, new: str) -> tuple[Path, int]:
     return written(folder, text[:at] + new + text[at + len(old) :]), text[:at].count("\n") + 1
 
 
+TLS = "        return args.set_new_tls(k)\n"
 FREE = "        self.unmap_shadow_stack(k, tsk)\n        tsk.size = 0\n"
 
 
@@ -156,8 +157,8 @@ FREE = "        self.unmap_shadow_stack(k, tsk)\n        tsk.size = 0\n"
         ("from model.events import Warned", "from model.events import Warn", "ImportError"),
         ("    title", "    has_msel = False\n    title", "did you mean has_mseal?"),
         ("    def exit_thread", "    def exit_thred", "did you mean exit_thread?"),
-        ("            return EPERM\n", "            return\n", "copy_thread returns nothing"),
-        ("            return EPERM\n", "            return 'x'\n", "copy_thread returns 'x'"),
+        (TLS, "        return\n", "copy_thread returns nothing"),
+        (TLS, "        return 'x'\n", "copy_thread returns 'x'"),
         ("    title", "    title = 3 + 'a'\n    title", "TypeError"),
     ],
 )

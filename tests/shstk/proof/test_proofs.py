@@ -28,10 +28,12 @@ HOLDING = {
     "v1": {
         *("ssp-at-top", "worker-holds-none", "inherited", "off-is-noop", "exec-resets"),
         *("no-false-alarm", "size-default", "size-compat"),
+        *("switch-takes-effect", "child-goes-on"),
     },
     "linux-6.12": {
         *("alloc-failure-fails-clone", "ssp-at-top", "inherited", "off-is-noop", "exec-resets"),
         *("freed-at-most-once", "own-mm", "worker-frees-nothing", "size-default"),
+        *("switch-takes-effect", "child-goes-on"),
     },
     "proposed": PROPERTIES.keys()
     - {"separate-stacks", "no-orphan-copies", "vfork-resumes", "unmap-terminates"},
