@@ -46,14 +46,19 @@ FRAME_WORDS = 5  # restorer, rip, rsp, cf, cs
 # -- what comes of an exception ----------------------------------------------------
 
 
+def signal_of(vector: int) -> int:
+    """The signal that an exception becomes (arch/x86/kernel/traps.c, 6.12)."""
+    return {6: SIGILL, 12: SIGBUS}.get(vector, SIGSEGV)
+
+
 def exception(m: Machine, t: Thread, instruction: str, fault: CpuFault, step: str) -> None:
-    """An instruction has raised an exception: SIGSEGV, SIGILL for #UD, SIGBUS for #SS.
+    """An instruction has raised an exception.
 
     ``step``: the life cycle's name for dying of it.
     """
     vector, code = int(fault.vector), fault.error_code
     m.effects.append(Faulted(t.name, instruction, vector, code, fault.address))
-    signal = {6: SIGILL, 12: SIGBUS}.get(vector, SIGSEGV)
+    signal = signal_of(vector)
     cause = f"{NAMES[signal]} ({describe(vector, code, fault.address)})"
     m.tell(Move(t.tid))
     force(m, t, signal, cause, step)

@@ -81,6 +81,11 @@ class Thread:
         else:
             self.regs.pl3_ssp = value
 
+    @property
+    def rsp(self) -> int:
+        """RSP as user mode has it."""
+        return self.frame.rsp if self.frame else self.regs.rsp
+
     def copy(self) -> Thread:
         """A thread that shares nothing with this one."""
         other = copy.copy(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,13 +29,13 @@ class Place:
     @property
     def boot(self) -> Boot:
         """Runs a campaign file; Ended where the guest stops before its end."""
-        return self._boot
+        return partial(self.lines, "guest")
 
-    def _boot(self, campaign: bytes) -> Iterator[str]:
-        init = guest_program("guest")
+    def lines(self, program: str, campaign: bytes) -> Iterator[str]:
+        """What a guest program writes for a campaign file; Ended where it stops before its end."""
         lines = run(
             self.kernel,
-            init,
+            guest_program(program),
             {"scenarios": campaign},
             say=self.say,
             timeout=SILENCE,

@@ -207,7 +207,7 @@ class Predictable:
     def look(self) -> None:
         """Remember where the stacks of tasks are, in case a signal interrupts them."""
         threads = self.machine.system.threads
-        self.interrupted = {tid: self._rsp(thread) for tid, thread in threads.items()}
+        self.interrupted = {tid: thread.rsp for tid, thread in threads.items()}
         self.floor = {t.name: self._grows_to(t) for t in threads.values() if not t.worker}
 
     def _grows_to(self, thread: Thread) -> int:
@@ -216,10 +216,6 @@ class Predictable:
         below = max((area.end for area in areas if area.end < image.STACK_TOP), default=0)
         limit = self.machine.system.groups[thread.group].rlimit_stack  # type: ignore[index]
         return max(below, image.STACK_TOP - limit)
-
-    @staticmethod
-    def _rsp(thread: Thread) -> int:
-        return thread.frame.rsp if thread.frame else thread.regs.rsp
 
     def saw(self, step: Step) -> None:
         """What a step has made unpredictable; NotCausable where it is so itself."""
@@ -254,7 +250,7 @@ class Predictable:
 
     def _signalled(self, thread: Thread, count: int) -> None:
         """So many signal frames have been pushed, one below the other."""
-        rsp = self._rsp(thread)
+        rsp = thread.rsp
         top = self.interrupted.get(thread.tid, rsp)
         other = thread.altstack
         if other is not None and other.start <= rsp < other.end:

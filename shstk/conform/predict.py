@@ -19,7 +19,7 @@ from model.reference.machine import (
     Signalled,
     Warning_,
 )
-from model.reference.signals import SIGBUS, SIGILL, SIGSEGV
+from model.reference.signals import signal_of
 from model.reference.system import Thread
 from model.state import Ctl
 from shstk.conform.seen import (
@@ -199,7 +199,9 @@ def predict(
         view = step.after.tasks.get(name)
         if view is None:
             silent = handlers.get(name, frozenset())
-            own = [e for e in own if not isinstance(e, Faulted) or signal_of(e) not in silent]
+            own = [
+                e for e in own if not isinstance(e, Faulted) or signal_of(e.vector) not in silent
+            ]
         task = _task(view, own, groups.exits.get(slot, ""))
         says = told.get(name, Told())
         # The acting task's own call is the step's result; a new task is in its first call.
@@ -245,11 +247,6 @@ def _task(view: TaskView | None, effects: Sequence[Effect], status: str) -> Task
         "",
         fault,
     )
-
-
-def signal_of(fault: Faulted) -> int:
-    """The signal that an exception becomes (arch/x86/kernel/traps.c, 6.12)."""
-    return {6: SIGILL, 12: SIGBUS}.get(fault.vector, SIGSEGV)
 
 
 def _areas(view: View, slots: Mapping[str, int]) -> dict[frozenset[int], tuple[Area, ...]]:

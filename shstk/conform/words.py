@@ -78,7 +78,7 @@ class Words:
             return near
         if thread.regs.u_cet & SH_STK_EN and abs(value - thread.ssp) < NEAR_REGISTER:
             return f"s{thread.tid}{_signed(value - thread.ssp)}"
-        rsp = thread.frame.rsp if thread.frame else thread.regs.rsp
+        rsp = thread.rsp
         if abs(value - rsp) < NEAR_REGISTER:
             return f"p{thread.tid}{_signed(value - rsp)}"
         if image.ARENA <= value < image.ARENA + image.ARENA_SIZE:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from shstk import arguments as given
-from shstk.conform.boots import SILENCE, Place, place
+from shstk.conform.boots import Place, place
+from shstk.conform.campaign import Ended
 from shstk.conform.instructions.campaign import Boot, Strayed, Tally, run
 from shstk.conform.instructions.cases import Case, read_cases
 from shstk.conform.instructions.generate import generate
@@ -17,8 +18,6 @@ from shstk.conform.instructions.predict import Texts
 from shstk.conform.instructions.shrink import cut, kind_of, shrink
 from shstk.conform.instructions.table import INSTRUCTIONS
 from shstk.errors import UserError
-from shstk.kernel.boot import Hung, guest_program
-from shstk.kernel.boot import run as start
 from shstk.pool import Meter
 
 PROGRAM = "instructions"  # the guest
@@ -89,20 +88,10 @@ def boot_of(where: Place) -> Boot:
     """Boots the guest program of this campaign."""
 
     def boot(cases: bytes) -> Iterator[str]:
-        lines = start(
-            where.kernel,
-            guest_program(PROGRAM),
-            {"scenarios": cases},
-            say=where.say,
-            timeout=SILENCE,
-            mode=where.on,
-        )
         try:
-            yield from lines
-        except Hung as hung:
-            raise UserError("; ".join((str(hung), *hung.console[-3:]))) from None
-        finally:
-            lines.close()  # type: ignore[attr-defined]
+            yield from where.lines(PROGRAM, cases)
+        except Ended as ended:
+            raise UserError(str(ended)) from None
 
     return boot
 
