@@ -122,10 +122,13 @@ def read(path: Path) -> Trace:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ItfError(f"{_show(str(path))} cannot be read: {error.strerror}") from None
+        raise ItfError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:
-        raise ItfError(f"{_show(str(path))} is not text in UTF-8, as ITF is") from None
-    return loads(text)
+        raise ItfError(f"{path}: not text in UTF-8, as ITF is") from None
+    try:
+        return loads(text)
+    except ItfError as error:
+        raise ItfError(f"{path}: {error}") from None
 
 
 def loads(text: str) -> Trace:

@@ -21,10 +21,10 @@ KEYS = ("design", "expect", "rlimit", "kernel", "limit")
 
 
 class ScenarioError(Exception):
-    """What is wrong with a scenario file, where, and what would be right."""
+    """What is wrong with a scenario file, where (line 0: all of it), and what would be right."""
 
     def __init__(self, path: str, line: int, message: str) -> None:
-        super().__init__(f"{path}:{line}: {message}")
+        super().__init__(f"{path}:{line}: {message}" if line else f"{path}: {message}")
         self.path, self.line, self.message = path, line, message
 
 
@@ -91,9 +91,9 @@ def read(path: Path) -> Scenario:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
     except OSError as error:
-        raise ScenarioError(str(path), 1, f"cannot be read: {error.strerror}") from None
+        raise ScenarioError(str(path), 0, f"cannot be read: {error.strerror}") from None
     if len(data) > BYTES_MAX:
-        raise ScenarioError(str(path), 1, f"more than {BYTES_MAX} bytes; a scenario is short")
+        raise ScenarioError(str(path), 0, f"more than {BYTES_MAX} bytes; a scenario is short")
     try:
         return parse(data.decode(), str(path))
     except UnicodeDecodeError as error:

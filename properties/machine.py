@@ -11,23 +11,21 @@ import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from model.kernel.signal import fatal_signal_pending
 from model.reference.machine import Effect, Signalled
 from model.reference.memory import IN_PAGE, PAGE_SHIFT
 from model.reference.system import System, Thread
 from model.reference.values import Range
 from model.reference.vma import AddressSpace
-from model.reference.world import SH_STK_EN, ConcreteWorld
-from model.state import NULL, Ctl, Sort, Special
+from model.reference.world import SH_STK_EN, is_dying
+from model.state import NULL, Ctl, Special
 
 WORD = 8  # bytes
 BRANCHES = ("call", "ret", "incsspq", "incsspd", "longjmp")  # what moves SSP along a stack
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAt:
+class TaskAt(NamedTuple):
     """A task at an instant.  ``ssp``: None where shadow stacks are off for the CPU.
 
     ``stack``: the range that SSP belongs to, mapped or not any more.  ``awaited``: the
@@ -113,7 +111,7 @@ class Run:
         """In user mode, no fatal signal pending."""
         if self.after[tid].ctl is not Ctl.USER:
             return False
-        return not fatal_signal_pending(ConcreteWorld(self.system, tid).handle(Sort.TASK, tid))
+        return not is_dying(self.system, self.system.threads[tid])
 
     def space(self, mm: int | Special) -> AddressSpace | None:
         """An address space as it is now."""

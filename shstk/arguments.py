@@ -27,7 +27,7 @@ def number(text: str) -> int:
 def add_bounds(parser: argparse.ArgumentParser) -> None:
     """--tasks, --mms, --stacks."""
     group = parser.add_argument_group(
-        "bound", "without any of these, several bounds that finish in seconds are used"
+        "bound", "without any of these, several bounds are used, of 2 or 3 tasks"
     )
     group.add_argument("--tasks", type=number, metavar="N", help="how many tasks (1 to 8)")
     group.add_argument("--mms", type=number, metavar="M", help="how many mms (1 to 8)")
@@ -108,6 +108,13 @@ def bound(arguments: argparse.Namespace, default: Bound | None = None) -> Bound 
         return Bound(tasks, mms, stacks)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def seed(arguments: argparse.Namespace) -> int:
+    """Which random cases; -1 would be 1 to Python's generator."""
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: a number from 0 on")
+    return int(arguments.seed)
 
 
 def memory(arguments: argparse.Namespace) -> int:

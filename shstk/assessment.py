@@ -9,6 +9,7 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from model.designs import Design
 from properties import PROPERTIES, Property
@@ -18,11 +19,13 @@ from shstk.depends import Asked, attach_depends
 from shstk.errors import UserError
 from shstk.lasso import liveness_verdicts
 from shstk.plan import Question, in_environment
-from shstk.pool import Meter, run
-from shstk.program_verdicts import attach
-from shstk.proof.judge import prove_reports
+from shstk.pool import Meter, cores, run
+from shstk.program_verdicts import attach, program_jobs, verdicts_of
+from shstk.proof.judge import prove_one, prove_reports
+from shstk.proof.proofs import DesignProof
 from shstk.proof.solvers import identity
-from shstk.search import TextFailure, answer_to
+from shstk.reference import has_machine
+from shstk.search import Answer, TextFailure, answer_to
 from shstk.space import Bound
 from shstk.verdicts import UNKNOWN, Report, combine
 
@@ -100,21 +103,34 @@ def _made(
     ]
     # The long ones first, so that the cores finish together.
     order = sorted(questions, key=lambda q: -q[0].bound.tasks * len(q[0].families))
-    done, interrupted = run(answer_to, order, meter)
-    by_question = {a.question: a for a in done}
+    designs = list({d.name: d for d, _ in pairs}.values())
+    ordinary = [d for d, environment in pairs if environment == "ordinary"]
+    tasks: list[tuple[Callable[..., Any], Any]] = [(answer_to, question) for question in order]
+    if len(ordinary) >= cores() and not asked.wanted:
+        # Of many designs all at once, so that no core waits; of one, each proof on all cores.
+        tasks += [(prove_one, (d, asked.without)) for d in ordinary if asked.proofs]
+        able = [d for d in ordinary if has_machine(d)]
+        tasks += [(verdicts_of, job) for job in program_jobs(able, asked.wanted)]
+    done, interrupted = run(_call, tasks, meter)
+    by_question = {a.question: a for a in done if isinstance(a, Answer)}
+    proofs = [p for p in done if isinstance(p, DesignProof)]
     answers = [by_question[q] for q, _ in questions if q in by_question]
     reports = combine(answers, asked.wanted)
     interrupted = interrupted or any(a.interrupted for a in answers)
-    designs = list({d.name: d for d, _ in pairs}.values())
-    ordinary = [d for d, environment in pairs if environment == "ordinary"]
     stages: list[Callable[[], bool]] = [
         lambda: liveness_verdicts(reports, designs, asked.without, asked.wanted, meter),
         lambda: attach(reports, ordinary, asked.wanted, meter),
-        lambda: asked.proofs and prove_reports(reports, designs, asked.without, meter),
+        lambda: asked.proofs and prove_reports(reports, designs, asked.without, meter, proofs),
     ]
     for stage in stages:
         interrupted = interrupted or stage()
     return reports, interrupted
+
+
+def _call(task: tuple[Callable[..., Any], Any], tell: Callable[[str], None]) -> Any:
+    """One of several tasks of ``shstk.pool``, with its argument."""
+    do, argument = task
+    return do(argument, tell)
 
 
 def _questions(design: Design, environment: str, asked: _Asked) -> list[Question]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +15,14 @@ from shstk.cache import digest, explored_sources, kept
 from shstk.concretize import Concretizer, Node
 from shstk.engine import Engine, Hit, Progress, Result
 from shstk.finite import Outcome
+from shstk.loader import design_files
 from shstk.lockstep import Choices, Match, Pair, pairs
 from shstk.lockstep_tables import BITS, extract
 from shstk.parting import Parting, Picks, Walk, admits, after, first, odd
 from shstk.plan import DEFAULT_BOUNDS, DETAIL_BOUNDS, families_in
 from shstk.product import Product, ProductSlice
 from shstk.replay import Successor, pick
-from shstk.search import InternalError, text_failures
+from shstk.search import TEXT_ERRORS, InternalError, text_failure
 from shstk.slices import MERGES
 from shstk.space import Bound, Valuation
 
@@ -95,8 +97,18 @@ def compared(asked: Comparison, tell: Callable[[str], None]) -> Lockstep:
 
 def explore(asked: Comparison, tell: Callable[[str], None] | None = None) -> Lockstep:
     """Explore; where a slice shows a difference that no run has, again with more variables."""
-    with text_failures(asked.designs[0]):
+    try:
         return _explore(asked, tell)
+    except TEXT_ERRORS as error:
+        raise text_failure(error, _raised_in(error, asked.designs)) from None
+
+
+def _raised_in(error: Exception, designs: Sequence[Design]) -> Design:
+    """The design in whose text an exception came up: through a file that the other has not."""
+    frames = {f.filename for f in traceback.extract_tb(error.__traceback__)}
+    one, other = designs
+    others_own = set(design_files(other)) - set(design_files(one))
+    return other if any(str(path) in frames for path in others_own) else one
 
 
 def _explore(asked: Comparison, tell: Callable[[str], None] | None) -> Lockstep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from model.designs import Design
@@ -16,13 +16,13 @@ from model.world import Cond
 from properties import PROPERTIES, Conjunct, EventConjunct, Property, StateConjunct, TaskConjunct
 from properties.vocabulary import Claim
 from shstk.engine import program as engine
+from shstk.factoring import Factoring
 from shstk.finite import Outcome, Run, Watch, runs
 from shstk.lowering import lower
 from shstk.slices import WHOLE, Slice
 from shstk.space import Bound, Space
 from shstk.tables import (
     REPORT,
-    Choice,
     Forest,
     Leaf,
     Mask,
@@ -158,21 +158,30 @@ def _watch(reads: list[set[str]]) -> Watch:
 
     def questions(run: Run, event: Event) -> list[tuple[object, Callable[[], bool]]]:
         out: list[tuple[object, Callable[[], bool]]] = []
-        for bit, claim in enumerate(CLAIMS):
-            c = claim.conjunct
-            if isinstance(c, EventConjunct) and isinstance(event, c.event):
-                holds = partial(c.holds, run, event)
-                # Small questions instead of a large one: the answers of a disjunction
-                # taken apart are a sum, not a product.
-                for part in run.counterparts(holds):
-                    out.append(((1 << bit, 0), partial(_asked, run, reads[bit], part, True)))
-                if not out or out[-1][0] != (1 << bit, 0):
-                    out.append(((1 << bit, 0), partial(_asked, run, reads[bit], holds, False)))
-                premise = partial(c.premise, run, event)
-                out.append(((0, 1 << bit), partial(_asked, run, reads[bit], premise, True)))
+        kind: Any = type(event)
+        for bit, c in _about(kind):
+            holds = partial(c.holds, run, event)
+            # Small questions instead of a large one: the answers of a disjunction
+            # taken apart are a sum, not a product.
+            for part in run.counterparts(holds):
+                out.append(((1 << bit, 0), partial(_asked, run, reads[bit], part, True)))
+            if not out or out[-1][0] != (1 << bit, 0):
+                out.append(((1 << bit, 0), partial(_asked, run, reads[bit], holds, False)))
+            premise = partial(c.premise, run, event)
+            out.append(((0, 1 << bit), partial(_asked, run, reads[bit], premise, True)))
         return out
 
     return questions
+
+
+@cache
+def _about(kind: Any) -> list[tuple[int, EventConjunct]]:
+    """The claims about events of a kind, by number."""
+    return [
+        (bit, claim.conjunct)
+        for bit, claim in enumerate(CLAIMS)
+        if isinstance(claim.conjunct, EventConjunct) and issubclass(kind, claim.conjunct.event)
+    ]
 
 
 def _asked(
@@ -244,20 +253,22 @@ def program(tables: Tables, request: Request) -> engine.Program:
             steps.append(prepare(tables.steps[step.name]))
             reports.append(prepare(tables.reports[step.name]))
     roots = []
+    factoring = Factoring(forest)
     for trees in (reports, steps):
         for task in range(tasks):
             ctl = space.number(Task, (task,), "ctl")
             memo: dict[int, int] = {}
             mine = [exchange_tasks(space, forest, t, task, memo) for t in trees]
-            roots.append(_dispatch(forest, ctl, len(Ctl), mine))
+            roots.append(_dispatch(factoring, ctl, len(Ctl), mine))
     predicates = [prepare(t) for bit, t in tables.state_claims if request.claims >> bit & 1]
     layout = request.slice.layout(space)
     initial = request.slice.project(space, space.initial)
     return lower(forest, layout, initial, roots, predicates, len(STEPS) * tasks)
 
 
-def _dispatch(forest: Forest, ctl: int, values: int, trees: Iterable[int]) -> int:
+def _dispatch(factoring: Factoring, ctl: int, values: int, trees: Iterable[int]) -> int:
     """One tree for all steps of a task: first its control state, then every step there."""
+    forest = factoring.forest
     by_value: list[list[int]] = [[] for _ in range(values)]
     for tree in trees:
         node = forest.nodes[tree] if tree >= 0 else None
@@ -266,4 +277,4 @@ def _dispatch(forest: Forest, ctl: int, values: int, trees: Iterable[int]) -> in
                 by_value[value].append(node.children[value])
             else:
                 by_value[value].append(tree)
-    return forest.add(Test(ctl, tuple(forest.add(Choice(tuple(b))) for b in by_value)))
+    return forest.add(Test(ctl, tuple(factoring.choice(b) for b in by_value)))

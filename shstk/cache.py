@@ -102,19 +102,39 @@ def shared(what: str, kind: str, design: Design, make: Callable[[Design], T]) ->
     ``what`` says what else it depends on.  First the names are kept that were asked for; who
     gives the same under them has the same.
     """
-    first = hashlib.sha256(f"{VERSION} shared {what}".encode()).hexdigest()
+    known = shared_by(what, kind, design)
+    if known is not None:
+        return cast(T, known)
+    observed = Observed(design)
+    made = make(observed.design)
+    put_shared(what, kind, design, observed.asked, made)
+    return made
+
+
+def shared_by(what: str, kind: str, design: Design) -> object:
+    """What was kept by ``put_shared`` for a design that gives the same; None if nothing."""
+    first = _first(what)
     known = found(first, "asked")
     sets: set[tuple[str, ...]] = set(known) if isinstance(known, set) else set()
     for names in sorted(sets):
         content = found(_with(first, design, names), kind)
         if content is not None:
-            return cast(T, content)
-    observed = Observed(design)
-    made = make(observed.design)
-    names = tuple(sorted(observed.asked))
-    keep(_with(first, design, names), kind, made)
-    keep(first, "asked", sets | {names})
-    return made
+            return content
+    return None
+
+
+def put_shared(what: str, kind: str, design: Design, asked: Iterable[str], content: object) -> None:
+    """Keep something for all designs that give the same under the names that it has asked for."""
+    first, names = _first(what), tuple(sorted(asked))
+    keep(_with(first, design, names), kind, content)
+    known = found(first, "asked")
+    sets: set[tuple[str, ...]] = set(known) if isinstance(known, set) else set()
+    if names not in sets:
+        keep(first, "asked", sets | {names})
+
+
+def _first(what: str) -> str:
+    return hashlib.sha256(f"{VERSION} shared {what}".encode()).hexdigest()
 
 
 def _with(first: str, design: Design, names: tuple[str, ...]) -> str:

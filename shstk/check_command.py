@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from shstk.errors import UserError
 from shstk.expectations import Expectations
 from shstk.formats import junit, sarif, tap
 from shstk.formats.cases import suites
+from shstk.loader import base_of
 from shstk.verdicts import UNKNOWN, VIOLATED, Report
 
 EVERY_PROPERTY = (*PROPERTIES, *MACHINE_PROPERTIES)
@@ -129,6 +132,10 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, itf.ItfError) as error:
         files, unwritten = {}, f"--out {arguments.out}: {error}"
     print(_shown(reports, {d.name: d for d in chosen}, arguments.format, files, expected))
+    if arguments.format == "text":
+        for name, design in zip(dict.fromkeys(arguments.designs), chosen, strict=False):
+            for line in _hint(arguments, name, design, reports):
+                print(line)
     if unwritten:
         raise UserError(unwritten)
     if interrupted:
@@ -153,6 +160,33 @@ def _shown(
     return RENDER[form](suites(reports, designs, expected))
 
 
+def _hint(
+    arguments: argparse.Namespace, name: str, design: Design, reports: list[Report]
+) -> Iterator[str]:
+    """For a violated design from a file: the command that says what is new in it."""
+    base = base_of(design)
+    mine = [r for r in reports if r.design == design.name]
+    if base is not None and any(_violated(r) for r in mine):
+        options = [
+            word
+            for option in ("--tasks", "--mms", "--stacks", "--property", "--without")
+            for value in _given(getattr(arguments, option.removeprefix("--")))
+            for word in (option, str(value))
+        ]
+        options += [f"--{o}" for o in ("pivot", "hostile", "bounded") if getattr(arguments, o)]
+        yield ""
+        yield f"what {design.name} changes: {shlex.join(['shstk', 'diff', base, name, *options])}"
+
+
+def _given(value: object) -> list[object]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _violated(report: Report) -> bool:
+    """Something is, in the life cycle or on the CPU level."""
+    return bool(report.violated) or any(v.status == VIOLATED for v in expectations.plain(report))
+
+
 def _status(reports: list[Report], expected: Expectations | None) -> int:
     """The exit status; on standard error, what is not as it should be."""
     if expected is not None:
@@ -165,9 +199,7 @@ def _status(reports: list[Report], expected: Expectations | None) -> int:
     )
     if unknown:
         print(f"shstk: {unknown} verdicts are unknown: not explored to the end", file=sys.stderr)
-    programs = [v for r in reports for v in expectations.plain(r)]
-    wrong = any(r.violated for r in reports) or any(v.status == VIOLATED for v in programs)
-    return 1 if unknown or wrong else 0
+    return 1 if unknown or any(_violated(r) for r in reports) else 0
 
 
 def _directory(name: str | None) -> Path | None:

@@ -224,7 +224,8 @@ def replay_file(arguments: argparse.Namespace) -> int:
     try:
         found = itf.read(Path(arguments.file))
     except itf.ItfError as error:
-        raise UserError(str(error)) from None
+        hint = "; a scenario is executed by `shstk run`" if arguments.file.endswith(".scn") else ""
+        raise UserError(f"{error}{hint}") from None
     if arguments.design is None and found.design not in DESIGNS:
         # A trace is data: it does not choose a file to be executed.
         raise UserError(f"the trace is of {found.design!r}: say --design FILE.py where that is")

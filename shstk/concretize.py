@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from counterexamples.trace import TraceStep
 from model.designs import Design
 from model.kernel import STEPS
 from shstk.engine import Engine
+from shstk.outlook import Outlook
 from shstk.replay import Successor, step_outcomes
 from shstk.slices import Slice
 from shstk.space import Space, Valuation
@@ -43,9 +45,13 @@ class Node:
 
     def odd(self) -> int:
         """How special the choices on the way are, earlier violations above all."""
-        total, at = 0, self.previous
-        if self.successor is not None:
-            total += self.successor.oddity
+        last = self.successor.oddity if self.successor is not None else 0
+        return last + (self.previous.before() if self.previous is not None else 0)
+
+    def before(self) -> int:
+        """How odd what comes next is at least."""
+        total = 0
+        at: Node | None = self
         while at is not None and at.successor is not None:
             total += at.successor.oddity + 100 * len(at.successor.violations)
             at = at.previous
@@ -53,7 +59,10 @@ class Node:
 
 
 class Concretizer:
-    """Finds runs for paths of one exploration."""
+    """Finds runs for paths of one exploration.
+
+    ``outlook``, if there is one, says which tasks' steps need not be executed.
+    """
 
     def __init__(
         self,
@@ -63,6 +72,7 @@ class Concretizer:
         slice_: Slice,
         symmetry: bool,
         switched_off: frozenset[str],
+        outlook: Outlook | None = None,
     ) -> None:
         self.space = space
         self.design = design
@@ -70,22 +80,46 @@ class Concretizer:
         self.slice = slice_
         self.symmetry = symmetry
         self.switched_off = switched_off
+        self.outlook = outlook
         self._outcomes: dict[tuple[Valuation, int], list[Successor]] = {}
         self._outlines: dict[Valuation, Valuation] = {}
         self._prefixes: dict[int, list[Node]] = {}
 
     def run(
-        self, state: int, last: tuple[int, Callable[[Successor], bool]] | None
+        self,
+        state: int,
+        last: tuple[int, Callable[[Successor], bool]] | None,
+        reported: int = 0,
     ) -> tuple[TraceStep, ...] | None:
         """A run to the engine's ``state``, and then, if given, the action ``last`` with an
-        outcome that is accepted.  None where there is no such run."""
+        outcome that is accepted.  None where there is no such run.
+
+        ``reported``: claims about events of which an accepted outcome violates one.
+        """
         nodes = self._reach(state)
-        if last is not None:
-            action, accept = last
-            nodes = [n for n in self._advance(nodes, action) if n.successor and accept(n.successor)]
-        if not nodes:
-            return None
-        return min(nodes, key=Node.odd).steps(self.space)
+        if last is None:
+            return min(nodes, key=Node.odd).steps(self.space) if nodes else None
+        action, accept = last
+
+        def may(at: Valuation, task: int, step: int) -> bool:
+            assert self.outlook is not None
+            found = self.outlook.reports(at, task, step)
+            return found is None or bool(found & reported)
+
+        best: tuple[int, Node] | None = None
+        for node in nodes:
+            least = node.before()
+            # The first of the least odd ones; no step makes a run less odd than it is.
+            if best is not None and least >= best[0]:
+                continue
+            for reached in self._advance([node], action, may if reported else None):
+                successor = reached.successor
+                if successor is None or not accept(successor):
+                    continue
+                odd = least + successor.oddity
+                if best is None or odd < best[0]:
+                    best = odd, reached
+        return best[1].steps(self.space) if best else None
 
     def final(
         self, state: int, accept: Callable[[Successor], bool]
@@ -107,7 +141,7 @@ class Concretizer:
             outline = self.engine.state(target)
             action = self.engine.action(leaf)
             reached: dict[Valuation, Node] = {}
-            for node in self._advance(nodes, action):
+            for node in self._advance(nodes, action, partial(self._may_reach, outline)):
                 if self._outline(node.state) == outline:
                     known = reached.get(node.state)
                     if known is None or node.odd() < known.odd():
@@ -116,16 +150,42 @@ class Concretizer:
             self._prefixes[target] = nodes
         return nodes
 
-    def _advance(self, nodes: Sequence[Node], action: int) -> list[Node]:
-        """Every way to take a step, by whichever task."""
+    def _may_reach(self, outline: Valuation, state: Valuation, task: int, step: int) -> bool:
+        assert self.outlook is not None
+        found = self.outlook.leads(state, task, step)
+        return found is None or any(self._outline(after) == outline for after in found)
+
+    def _advance(
+        self,
+        nodes: Sequence[Node],
+        action: int,
+        may: Callable[[Valuation, int, int], bool] | None = None,
+    ) -> list[Node]:
+        """Every way to take a step, by whichever task.
+
+        ``may``, by state, task and step: by the tables, there is a way that is wanted.
+        """
         step = action // self.space.bound.tasks
         return [
             Node(successor.after, node, successor)
             for node in nodes
-            for successor in self._successors(node.state, step)
+            for successor in self._ways(node.state, step, may)
+        ]
+
+    def _ways(
+        self, state: Valuation, step: int, may: Callable[[Valuation, int, int], bool] | None
+    ) -> list[Successor]:
+        if self.outlook is None:
+            return self._successors(state, step)
+        return [
+            successor
+            for task in range(self.space.bound.tasks)
+            if may is None or may(state, task, step)
+            for successor in self.outlook.outcomes(state, task, step)
         ]
 
     def _successors(self, state: Valuation, step: int) -> list[Successor]:
+        """Every way to take a step, without an outlook."""
         key = (state, step)
         known = self._outcomes.get(key)
         if known is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from model.designs import Design
 from shstk.assessment import assess
@@ -18,7 +18,7 @@ from shstk.pool import Meter, run
 from shstk.programs import ProgramVerdict
 from shstk.search import Site, TextFailure
 from shstk.space import Bound
-from shstk.verdicts import UNKNOWN, VIOLATED, Report, Verdict
+from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED, Report, Verdict
 
 Two = tuple[Design, Design]
 
@@ -71,14 +71,18 @@ class ProgramChange:
 
 @dataclass
 class Diff:
-    """All that was found of two designs."""
+    """All that was found of two designs, or is known of them until now.
+
+    ``reported``: the environments whose verdicts were compared, each with the bounds up to which
+    something only holds, in either design.
+    """
 
     designs: Two
     hooks: list[Hook]
-    changes: list[Change]
-    programs: list[ProgramChange]
-    locksteps: list[Lockstep]
-    reported: bool = False  # verdicts were asked for, and compared
+    changes: list[Change] = field(default_factory=list)
+    programs: list[ProgramChange] = field(default_factory=list)
+    locksteps: list[Lockstep] = field(default_factory=list)
+    reported: dict[str, tuple[Bound, ...]] = field(default_factory=dict)
     unknown: int = 0  # verdicts
     interrupted: bool = False
 
@@ -113,9 +117,19 @@ def _length(parting: Parting) -> tuple[int, int]:
 
 def compare(designs: Two, asked: Asked, meter: Meter | None = None) -> Diff:
     """Compare two designs; after Ctrl-C, what was found until then."""
+    *_, found = stages(designs, asked, meter)
+    return found
+
+
+def stages(designs: Two, asked: Asked, meter: Meter | None = None) -> Iterator[Diff]:
+    """The same as it becomes known: text, behaviour, the verdicts of each environment.
+
+    It is one object all the time, which becomes more.
+    """
     meter = meter or Meter()
     one, other = designs = _named(designs)
-    out = Diff(designs, differing(one, other), [], [], [])
+    out = Diff(designs, differing(one, other))
+    yield out
     todo = [
         comparison
         for environment in asked.environments
@@ -127,11 +141,19 @@ def compare(designs: Two, asked: Asked, meter: Meter | None = None) -> Diff:
         out.locksteps, out.interrupted = run(compared, todo, meter)
     except TextFailure as failure:
         raise UserError(str(failure)) from None
-    if out.interrupted:
-        return out
+    yield out
+    for environment in asked.environments:
+        if out.interrupted:
+            return
+        _assess(out, environment, asked, meter)
+        yield out
+
+
+def _assess(out: Diff, environment: str, asked: Asked, meter: Meter) -> None:
+    """Add the verdicts of an environment."""
     reports, out.interrupted = assess(
-        list(dict.fromkeys(designs)),
-        environments=asked.environments,
+        list(dict.fromkeys(out.designs)),
+        environments=[environment],
         bound=asked.bound,
         without=asked.without,
         wanted=asked.wanted,
@@ -139,13 +161,19 @@ def compare(designs: Two, asked: Asked, meter: Meter | None = None) -> Diff:
         memory=asked.memory,
         meter=meter,
     )
-    by_name = {(r.design, r.environment): r for r in reports}
-    out.reported = not out.interrupted
-    for environment in asked.environments:
-        pair = [by_name.get((design.name, environment)) for design in designs]
-        if pair[0] and pair[1]:
-            _add(out, (pair[0], pair[1]), asked.without)
-    return out
+    by_name = {report.design: report for report in reports}
+    one, other = (by_name.get(design.name) for design in out.designs)
+    if one and other:
+        if not out.interrupted:
+            out.reported[environment] = _bounds((one, other))
+        _add(out, (one, other), asked.without)
+
+
+def _bounds(reports: tuple[Report, Report]) -> tuple[Bound, ...]:
+    """The bounds up to which something was explored that nothing violates and nobody proved."""
+    explored = (HOLDS, NOT_APPLICABLE)
+    verdicts = [v for r in reports for v in r.verdicts if v.status in explored]
+    return tuple(dict.fromkeys(b for v in verdicts for b in v.bounds))
 
 
 def _named(designs: Two) -> Two:

@@ -1,9 +1,9 @@
-"""What ``shstk diff`` prints: what changed, then the runs that show it."""
+"""What ``shstk diff`` prints: what differs, in the order in which it becomes known."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from counterexamples.changed import changes
 from counterexamples.named import Names
@@ -22,34 +22,49 @@ from shstk.behaviour import Lockstep
 from shstk.build import CLAIMS
 from shstk.diff import Change, Diff, ProgramChange
 from shstk.parting import Parting
-from shstk.programs import scenario_text
+from shstk.programs import ProgramVerdict, scenario_text
 from shstk.report import bound_text
 from shstk.search import Site
-from shstk.verdicts import NOT_APPLICABLE, PROVED, UNKNOWN, VIOLATED, Verdict
+from shstk.space import Bound
+from shstk.verdicts import HOLDS, NOT_APPLICABLE, PROVED, UNKNOWN, VIOLATED, Verdict
 
 NAME, COLUMN = 30, 33
 RULE = "-" * WIDTH
 
 
 def text(diff: Diff) -> str:
-    """All of it: a table of what changed, then run by run."""
+    """All of it."""
+    return "\n".join(known(diff))
+
+
+def known(diff: Diff) -> list[str]:
+    """The lines that can be said of what is known; what becomes known later adds some at the end.
+
+    The text that differs; behaviour, with a run that shows it; by environment, the verdicts
+    that changed, then run by run.
+    """
     lines = [*_heads(diff), *_hooks(diff)]
-    for environment in dict.fromkeys(lockstep.environment for lockstep in diff.locksteps):
-        lines += _verdicts(diff, environment) if diff.reported else []
+    environments = dict.fromkeys(lockstep.environment for lockstep in diff.locksteps)
+    for environment in environments:
         lines += _behaviour(diff, environment)
     shown: set[str] = set()
-    for environment in dict.fromkeys(lockstep.environment for lockstep in diff.locksteps):
+    for environment in environments:
         # Beside the ordinary environment, only what that has not shown already.
         firsts = [p for p in diff.first_partings(environment) if p.step not in shown]
         shown |= {p.step for p in firsts}
         if firsts:
             lines += ["", RULE, *_run(diff, firsts[0])]
     told = [firsts[0].key] if (firsts := diff.first_partings("ordinary")) else []
-    for change in diff.changes:
-        lines += _traces(diff, change, told)
-    for program in diff.programs:
-        lines += _scenarios(diff, program)
-    return "\n".join(line.rstrip() for line in lines)
+    for environment in environments:
+        if environment in diff.reported:
+            # What is above the table may be runs.
+            lines += ["", *([RULE] if RULE in lines else []), *_verdicts(diff, environment)]
+        for change in diff.changes:
+            if change.environment == environment:
+                lines += _traces(diff, change, told)
+        if environment == "ordinary":
+            lines += [line for program in diff.programs for line in _scenarios(diff, program)]
+    return [line.rstrip() for each in lines for line in each.split("\n")]
 
 
 def status_text(verdict: Verdict) -> str:
@@ -61,11 +76,34 @@ def status_text(verdict: Verdict) -> str:
         return f"{word} in {_steps(len(verdict.trace.steps))}"
     if verdict.status in (PROVED, VIOLATED, UNKNOWN) or not verdict.bounds:
         return word
-    return f"{word} to " + " ".join(f"{b.tasks}x{b.mms}x{b.stacks}" for b in verdict.bounds)
+    return f"{word} to {_bounds(verdict.bounds)}"
+
+
+def _bounds(bounds: Iterable[Bound]) -> str:
+    """Bounds as the verdicts have them."""
+    return " ".join(f"{b.tasks}x{b.mms}x{b.stacks}" for b in bounds)
+
+
+def _largest(bounds: Iterable[Bound]) -> list[Bound]:
+    """Those that no other one has room for."""
+    each = list(dict.fromkeys(bounds))
+    return [b for b in each if not any(c != b and _has_room(c, b) for c in each)]
+
+
+def _has_room(larger: Bound, smaller: Bound) -> bool:
+    return (
+        larger.tasks >= smaller.tasks
+        and larger.mms >= smaller.mms
+        and larger.stacks >= smaller.stacks
+    )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _steps(number: int) -> str:
-    return f"{number} step{'' if number == 1 else 's'}"
+    return _many(number, "step")
 
 
 def _row(name: str, one: str, other: str) -> str:
@@ -101,14 +139,15 @@ def _hooks(diff: Diff) -> Iterator[str]:
 def _verdicts(diff: Diff, environment: str) -> Iterator[str]:
     """The table of verdicts that changed, and of those that are violated in another way."""
     mine = [c for c in diff.changes if c.environment == environment]
-    yield ""
     changed = [c for c in mine if c.status]
     if not changed:
         yield f"verdicts   none changed, {environment} environment"
+        yield from _as_far_as(diff.reported[environment])
     else:
         yield f"verdicts that changed, {environment} environment"
         for change in changed:
             yield from _verdict_row(change)
+        yield from _one_proved(changed)
     otherwise = [c for c in mine if not c.status]
     if otherwise:
         yield "violated in both, in another way"
@@ -118,9 +157,37 @@ def _verdicts(diff: Diff, environment: str) -> Iterator[str]:
         yield "on the reference machine, all programs up to a length"
         for program in diff.programs:
             using = f" with {', '.join(program.abilities)}" if program.abilities else ""
-            words = [f"{v.status.upper()} {v.depth} operations" for v in program.verdicts]
             yield f"  {program.name}{using}"
-            yield _row("", words[0], words[1])
+            yield _row("", *map(_program_text, program.verdicts))
+
+
+def _program_text(verdict: ProgramVerdict) -> str:
+    how = "in" if verdict.status == VIOLATED else "to"
+    return f"{verdict.status.upper()} {how} {_many(verdict.depth, 'operation')}"
+
+
+def _as_far_as(bounds: Sequence[Bound]) -> Iterator[str]:
+    """How far verdicts are the same that were explored and are not proved."""
+    if bounds:
+        words = f"what is not proved was explored up to {_bounds(bounds)} (tasks x mms x stacks)"
+        yield from _wrap("           ", f"{words}, and may differ beyond")
+
+
+def _one_proved(changed: Sequence[Change]) -> Iterator[str]:
+    """What it means that a property is proved of one design, and explored in the other."""
+    bounds = [
+        v.bounds
+        for c in changed
+        for v in c.verdicts
+        if PROVED in {w.status for w in c.verdicts} and v.status in (HOLDS, NOT_APPLICABLE)
+    ]
+    if bounds:
+        yield from _wrap(
+            "  ",
+            "PROVED beside HOLDS or NOT MET: neither design violates it up to "
+            f"{_bounds(dict.fromkeys(b for each in bounds for b in each))} (tasks x mms x stacks). "
+            "Beyond that one design is proved to keep it; of the other it is not known.",
+        )
 
 
 def _verdict_row(change: Change) -> Iterator[str]:
@@ -150,7 +217,8 @@ def _behaviour(diff: Diff, environment: str) -> Iterator[str]:
             yield from _wrap(label, meaning)
     else:
         cut = "" if all(k.complete for k in locksteps) else ", as far as it was explored"
-        yield f"behaviour  the same, {environment} environment{cut}"
+        bounds = _bounds(_largest(k.bound for k in locksteps))
+        yield f"behaviour  the same up to {bounds}, {environment} environment{cut}"
     for lockstep in locksteps:
         yield from _wrap("           in lockstep, ", _explored(lockstep))
         for line in lockstep.refined:

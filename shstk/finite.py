@@ -29,6 +29,7 @@ from model.state import (
     Sort,
     Special,
     Task,
+    fields,
 )
 from model.world import Cond, copied_kind, copied_owner
 from shstk.finite_terms import (
@@ -133,22 +134,25 @@ class Run(Identities):
         self.events: list[Event] = []
         self.inputs: list[tuple[str, Source]] = []
         self._me = current
-        self._objects = {
-            sort: [self._handle(sort, n) for n in range(space.bound.size(sort))] for sort in Sort
-        }
+        self._current: Task | None = None
+        self._objects: dict[Sort, list[Any]] = _Objects(self)
+        self._before: dict[int, FiniteTerm] = {}
+        self._handles: dict[int, Any] = {}  # on what cells refer to, the last made
+        # An overlay and restrictions that must stay as they are.
+        self._held: dict[int, FiniteTerm] | None = None
+        self._kept: dict[Source, int] | None = None
 
     # -- values ------------------------------------------------------------------
     def const(self, value: object) -> FiniteTerm:
         """A constant."""
         return FiniteTerm(self, (None, (value,)))
 
-    def _handle(self, sort: Sort, index: int) -> Record:
-        return RECORD_OF[sort](cast(Any, self), self.const(index))
-
     @property
     def current(self) -> Task:
         """The task whose step this is."""
-        return cast(Task, self._objects[Sort.TASK][self._me])
+        if self._current is None:
+            self._current = self._objects[Sort.TASK][self._me]
+        return self._current
 
     def allowed(self, source: Source) -> int:
         """The domain indices that the decisions so far leave to a source."""
@@ -161,73 +165,121 @@ class Run(Identities):
 
     def decide(self, source: Source, mask: int) -> bool:
         """Is the source's value in ``mask``?  Splits the path when it can be either."""
-        allowed = self.allowed(source)
-        if allowed & mask == allowed:
+        allowed = self.restricted.get(source)
+        if allowed is None:
+            allowed = self.allowed(source)
+        left = allowed & mask
+        if left == allowed:
             return True
-        if not allowed & mask:
+        if not left:
             return False
         if self.read_fields is not None and source.kind == "cell":
             self.read_fields.add(self.space.cells[source.number].field.name)
         at = len(self.decisions)
         outcome = self.prefix[at] if at < len(self.prefix) else True
         self.decisions.append((source, mask, outcome))
-        self.restricted[source] = allowed & mask if outcome else allowed & ~mask
+        if self.restricted is self._kept:
+            self.restricted = dict(self.restricted)
+        self.restricted[source] = left if outcome else allowed & ~mask
         return outcome
 
     # -- state -------------------------------------------------------------------
     def _cell(self, record: Record, name: str) -> int:
-        index = []
-        for term in cast(tuple[FiniteTerm, ...], record.index):
-            value = term.force() if term.number is None else term.number
-            if not isinstance(value, int):
-                raise Impossible(f"{type(record).__name__}.{name} through {value}")
-            index.append(value)
-        return self.space.number(type(record), tuple(index), name)
+        index: Any = record.index
+        cells = self.space.columns[type(record)][name]
+        for term in index:
+            number = term.number
+            cells = cells[self._object(term, record, name) if number is None else number]
+        cell: int = cells
+        return cell
+
+    def _object(self, term: FiniteTerm, record: Record, name: str) -> int:
+        """The object that a term refers to, found out."""
+        value = term.force()
+        if not isinstance(value, int):
+            raise Impossible(f"{type(record).__name__}.{name} through {value}")
+        return value
 
     def _load(self, overlay: dict[int, FiniteTerm], cell: int) -> FiniteTerm:
         term = overlay.get(cell)
-        if term is not None:
-            return term
-        domain = self.space.domains[cell]
-        if self.state is not None:
-            return self.const(domain[self.state[cell]])
-        return FiniteTerm(self, (cell_source(cell), domain))
+        return self._unwritten(cell) if term is None else term
+
+    def _unwritten(self, cell: int) -> FiniteTerm:
+        """What a cell holds before the step."""
+        term = self._before.get(cell)
+        if term is None:
+            domain = self.space.domains[cell]
+            if self.state is not None:
+                term = FiniteTerm(self, (None, (domain[self.state[cell]],)))
+            else:
+                term = FiniteTerm(self, (cell_source(cell), domain))
+            self._before[cell] = term
+        return term
 
     def read(self, record: Record, field: Field[Any]) -> object:
         """The value now; found out later when the record itself is not known yet."""
         return self._read(self.overlay, record, field)
 
     def _read(self, overlay: dict[int, FiniteTerm], record: Record, field: Field[Any]) -> object:
-        if None not in [cast(FiniteTerm, t).number for t in record.index]:
-            term = self._load(overlay, self._cell(record, field.name))
+        index: Any = record.index
+        for each in index:
+            if each.number is None:
+                # Which cell it is will be decided when the value is; what it held is fixed now.
+                if overlay is self.overlay:
+                    self._held = overlay
+                term = FiniteTerm(
+                    self, lambda: self._load(overlay, self._cell(record, field.name)).resolve()
+                )
+                break
         else:
-            # Which cell it is will be decided when the value is; what it held is fixed now.
-            then = dict(overlay)
-            term = FiniteTerm(
-                self, lambda: self._load(then, self._cell(record, field.name)).resolve()
-            )
+            cell = self._cell(record, field.name)
+            written = overlay.get(cell)
+            term = self._unwritten(cell) if written is None else written
+            if field.sort is None:
+                return term
+            known = self._handles.get(cell)
+            if known is None or known.index[0] is not term:
+                known = self._handles[cell] = _record_of(field)(self, term)
+            return known
         if field.sort is None:
             return term
-        return RECORD_OF[field.sort](cast(Any, self), term)
+        handle: object = _record_of(field)(self, term)
+        return handle
 
     def before(self, record: Record) -> Any:
         """The same object as it was before the step."""
         return type(record)(cast(Any, _Before(self)), *record.index)
 
     def write(self, record: Record, field: Field[Any], value: object) -> None:
-        cell = self._cell(record, field.name)
+        self._write(self._cell(record, field.name), field, value)
+
+    def _write(self, cell: int, field: Field[Any], value: object) -> None:
         if isinstance(value, Record):
             value = value.index[0]
         if not isinstance(value, FiniteTerm):
+            if field.sort is None and field.store is None and value not in field.values:
+                can_be = ", ".join(map(str, field.values))
+                raise ValueError(f"{field.name} is to be {value!r}; it can be {can_be}")
             value = self.const(value)
         if field.store is not None:
             value = value._map(field.store)
+        if self.overlay is self._held:
+            self.overlay = dict(self.overlay)
         self.overlay[cell] = value
+
+    def copy_fields(self, src: Record, dst: Record) -> None:
+        index: Any = src.index
+        kind: Any = type(src)
+        known = all(term.number is not None for term in index)
+        for each in _fields(kind):
+            # No handle is made of a reference that is only copied.
+            value = self._load(self.overlay, self._cell(src, each.name)) if known else None
+            self.write(dst, each, self.read(src, each) if value is None else value)
 
     # -- quantifiers -------------------------------------------------------------
     def _exists(self, sort: Sort, predicate: Callable[[Any], Cond]) -> Cond:
         conditions = [predicate(o) for o in self._objects[sort]]
-        return FiniteCond(self, lambda: any(bool(c) for c in conditions), conditions)
+        return FiniteCond(self, lambda: any(conditions), conditions)
 
     # -- choices -----------------------------------------------------------------
     def require(self, condition: Cond | bool) -> None:
@@ -298,20 +350,20 @@ class Run(Identities):
     def emit(self, event: Event) -> None:
         self.events.append(event)
         if self.watch:
-            key = tuple(d[2] for d in self.decisions), len(self.events)
+            key = tuple([d[2] for d in self.decisions]), len(self.events)
             if key not in self.known:
                 self.known[key] = self._found(self.watch(self, event))
             self.findings += self.known[key]
 
     def _found(self, questions: list[tuple[object, Callable[[], bool]]]) -> list[Finding]:
-        allowed = dict(self.restricted)
+        allowed = self._kept = self.restricted
         return [Finding(q, self._every_answer(evaluate), allowed) for q, evaluate in questions]
 
     def counterparts(self, claim: Callable[[], Cond | bool]) -> Sequence[Cond]:
         """Conditions each of which makes the claim false, or none where it is no negated
         disjunction that can be written down without a decision."""
         count, restricted = len(self.decisions), self.restricted
-        self.asking, self.restricted = True, dict(restricted)
+        self.asking, self._kept = True, restricted
         try:
             condition = claim()
         except Impossible:
@@ -325,28 +377,34 @@ class Run(Identities):
 
     def _every_answer(self, evaluate: Callable[[], bool]) -> Answers:
         """Evaluate a condition for every decision it can take, without splitting the run."""
-        outer, restricted, prefix = (
-            tuple(d[2] for d in self.decisions),
-            self.restricted,
-            self.prefix,
-        )
+        count, restricted, prefix = len(self.decisions), self.restricted, self.prefix
+        outer = tuple([d[2] for d in self.decisions])
         self.asking = True
         answers: Answers = []
         stack: list[tuple[bool, ...]] = [()]
         while stack:
             inner = stack.pop()
-            self.prefix, self.restricted = outer + inner, dict(restricted)
+            self.prefix = outer + inner
+            self.restricted = self._kept = restricted
             try:
                 answer = evaluate()
             except Impossible:
                 answer = None
-            taken = self.decisions[len(outer) :]
-            del self.decisions[len(outer) :]
+            taken = self.decisions[count:]
+            del self.decisions[count:]
             answers.append((taken, answer))
-            for at in range(len(taken) - 1, len(inner) - 1, -1):
-                stack.append((*(d[2] for d in taken[:at]), False))
+            if taken:
+                stack += untaken(taken, len(inner))
         self.asking, self.prefix, self.restricted = False, prefix, restricted
         return answers
+
+    def end(self) -> None:
+        """Let go of the values: they know their run, and only together could they be freed.
+
+        What was emitted keeps its own; the state after the run cannot be read any more.
+        """
+        self.overlay, self._before, self.events = _Ended(), {}, []
+        self._objects, self._current, self._held, self._handles = {}, None, None, {}
 
     # -- the result ----------------------------------------------------------------
     def updates(self) -> dict[int, tuple[int | None, tuple[int, ...]]]:
@@ -358,7 +416,7 @@ class Run(Identities):
                 term = self.const(term.force())
                 source, values = term.resolve()
             domain = self.space.domains[cell]
-            table = tuple(_index(domain, v) for v in values)
+            table = self._table(domain, source, values)
             if source is None:
                 out[cell] = (None, table)
                 continue
@@ -370,6 +428,19 @@ class Run(Identities):
                 out[cell] = (source.number, table)
         return out
 
+    def _table(
+        self, domain: tuple[object, ...], source: Source | None, values: tuple[object, ...]
+    ) -> tuple[int, ...]:
+        """Where in a domain values are."""
+        if source is None or values is not self.space.domains[source.number]:
+            return tuple([_index(domain, v) for v in values])
+        # A copy of a cell: domains live as long as the space, and are the keys.
+        key = (id(domain), id(values))
+        known = self.space.copied.get(key)
+        if known is None:
+            known = self.space.copied[key] = tuple([_index(domain, v) for v in values])
+        return known
+
     def chosen(self) -> dict[str, object]:
         """The inputs and what was chosen: the first member that the decisions left."""
         picks: dict[str, object] = {}
@@ -379,11 +450,47 @@ class Run(Identities):
         return picks
 
 
+@functools.cache
+def _fields(record: Any) -> list[Field[Any]]:
+    return fields(record)
+
+
+@functools.cache
+def _record_of(field: Field[Any]) -> Any:
+    """What a reference refers to."""
+    assert field.sort is not None
+    return RECORD_OF[field.sort]
+
+
+class _Ended(dict[int, FiniteTerm]):
+    """The state after a run that has ended."""
+
+    def get(self, _key: int, _default: Any = None) -> Any:
+        raise AssertionError("the run has ended")
+
+
+class _Objects(dict[Sort, list[Any]]):
+    """The handles on all objects of a run, by sort, made when they are asked for."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def __missing__(self, sort: Sort) -> list[Any]:
+        run, record = self._run, RECORD_OF[sort]
+        numbers = range(run.space.bound.size(sort))
+        made = self[sort] = [record(cast(Any, run), run.const(n)) for n in numbers]
+        return made
+
+
 def _index(domain: tuple[object, ...], value: object) -> int:
     for i, member in enumerate(domain):
         if member is value or (type(member) is type(value) and member == value):
             return i
     return domain.index(value)
+
+
+_NOTHING: dict[int, FiniteTerm] = {}  # written before the step
 
 
 class _Before:
@@ -393,7 +500,7 @@ class _Before:
         self.run = run
 
     def read(self, record: Record, field: Field[Any]) -> object:
-        value = self.run._read({}, record, field)
+        value = self.run._read(_NOTHING, record, field)
         # What a reference leads to is looked at as it was before the step, too.
         return type(value)(cast(Any, self), *value.index) if isinstance(value, Record) else value
 
@@ -420,12 +527,15 @@ def runs(
         run = Run(space, design, current, prefix, state, switched_off, watch, fixed, known)
         outcome = _execute(run, text)
         stack += untaken(run.decisions, len(prefix))
-        yield outcome
+        try:
+            yield outcome
+        finally:
+            run.end()
 
 
 def untaken(decisions: Sequence[Decision], known: int) -> list[tuple[bool, ...]]:
     """What was not decided after the ``known`` ones: the prefixes of those runs."""
-    taken = tuple(d[2] for d in decisions)
+    taken = tuple([d[2] for d in decisions])
     return [(*taken[:at], False) for at in range(len(decisions) - 1, known - 1, -1)]
 
 

@@ -40,14 +40,17 @@ def cell_source(number: int) -> Source:
     return Source("cell", number, ())
 
 
-_INPUTS: dict[tuple[int, tuple[object, ...], str], Source] = {}
+_INPUTS: dict[tuple[int, tuple[object, ...], tuple[type, ...], str], Source] = {}
 
 
 def input_source(number: int, labels: tuple[object, ...], family: str = "") -> Source:
     """The source of a run's ``number``-th input, with its possible values."""
     # True and 1 are equal, and so are tuples of them; their types tell them apart.
-    key = (number, tuple((type(v), v) for v in labels), family)
-    return _INPUTS.setdefault(key, Source("input", number, labels, family))
+    key = (number, labels, tuple(map(type, labels)), family)
+    known = _INPUTS.get(key)
+    if known is None:
+        known = _INPUTS[key] = Source("input", number, labels, family)
+    return known
 
 
 Values = tuple[Source | None, tuple[Any, ...]]
@@ -60,6 +63,8 @@ class FiniteCond(Cond):
     ``any_of``: it is the disjunction of these; ``none_of``: the negation of that.
     """
 
+    __slots__ = ("run", "_evaluate", "any_of", "none_of")
+
     def __init__(
         self,
         run: Run,
@@ -68,41 +73,133 @@ class FiniteCond(Cond):
         none_of: Sequence[Cond] = (),
     ) -> None:
         self.run = run
-        self.evaluate = evaluate
+        self._evaluate = evaluate
         self.any_of = any_of
         self.none_of = none_of
+
+    def evaluate(self) -> bool:
+        """What it is; decides what it depends on."""
+        return self._evaluate()
 
     def __bool__(self) -> bool:
         return self.evaluate()
 
     def __and__(self, other: Cond | bool) -> Cond:
-        return FiniteCond(self.run, lambda: self.evaluate() and bool(other))
+        return _And(self, other)
 
     def __or__(self, other: Cond | bool) -> Cond:
-        return FiniteCond(self.run, lambda: self.evaluate() or bool(other))
+        return _Or(self, other)
 
     def __invert__(self) -> Cond:
-        return FiniteCond(self.run, lambda: not self.evaluate(), (), self.any_of)
+        return _Not(self)
+
+
+# Most conditions are made to be asked once: these are objects instead of towers of closures.
+class _And(FiniteCond):
+    __slots__ = ("left", "right")
+    any_of = none_of = ()
+
+    def __init__(self, left: FiniteCond, right: Cond | bool) -> None:
+        self.left = left
+        self.right = right
+
+    def evaluate(self) -> bool:
+        if not self.left.evaluate():
+            return False
+        right = self.right
+        return right.evaluate() if isinstance(right, FiniteCond) else bool(right)
+
+
+class _Or(FiniteCond):
+    __slots__ = ("left", "right")
+    any_of = none_of = ()
+
+    def __init__(self, left: FiniteCond, right: Cond | bool) -> None:
+        self.left = left
+        self.right = right
+
+    def evaluate(self) -> bool:
+        if self.left.evaluate():
+            return True
+        right = self.right
+        return right.evaluate() if isinstance(right, FiniteCond) else bool(right)
+
+
+class _Not(FiniteCond):
+    __slots__ = ("left",)
+    any_of = ()
+
+    def __init__(self, left: FiniteCond) -> None:
+        self.left = left
+
+    @property
+    def none_of(self) -> Sequence[Cond]:  # type: ignore[override]
+        return self.left.any_of
+
+    def evaluate(self) -> bool:
+        return not self.left.evaluate()
+
+
+class _Is(FiniteCond):
+    """A term is a constant."""
+
+    __slots__ = ("left", "right")
+    any_of = none_of = ()
+
+    def __init__(self, left: FiniteTerm, right: object) -> None:
+        self.left = left
+        self.right = right
+
+    def evaluate(self) -> bool:
+        return self.left.equals(self.right)
+
+
+class _Same(FiniteCond):
+    """Two terms are equal."""
+
+    __slots__ = ("left", "right")
+    any_of = none_of = ()
+
+    def __init__(self, left: FiniteTerm, right: FiniteTerm) -> None:
+        self.left = left
+        self.right = right
+
+    def evaluate(self) -> bool:
+        left, right = self.left, self.right
+        source, values = here = left._known or left.resolve()
+        there = right._known or right.resolve()
+        # A variable equals itself, whatever it holds: nothing to decide.
+        if here == there:
+            return True
+        if source is None:
+            return right.is_value(values[0])
+        if there[0] is None:
+            return left.is_value(there[1][0])
+        return left.is_value(right.force())
 
 
 class FiniteTerm(Term):
     """A value as a function of one source, which may have to be found out first."""
 
+    __slots__ = ("run", "_known", "_find", "number")
+
     def __init__(self, run: Run, known: Values | Callable[[], Values]) -> None:
         self.run = run
-        self._known = known
         # The object it certainly refers to, if it does: asked for at every access.
         self.number: int | None = None
-        if isinstance(known, tuple) and known[0] is None and type(known[1][0]) is int:
-            self.number = known[1][0]
-
-    __slots__ = ("run", "_known", "number")
+        self._known: Values | None = None
+        if isinstance(known, tuple):
+            self._known = known
+            if known[0] is None and type(known[1][0]) is int:
+                self.number = known[1][0]
+        else:
+            self._find = known
 
     def resolve(self) -> Values:
         """The source (None: a constant) and the value for each member of its domain."""
-        if isinstance(self._known, tuple):
+        if self._known is not None:
             return self._known
-        known = self._known()
+        known = self._find()
         if not self.run.asking:  # an answer's decisions are not the run's
             self._known = known
         return known
@@ -110,11 +207,11 @@ class FiniteTerm(Term):
     @property
     def constant(self) -> bool:
         """Known, without any decision, to be one value."""
-        return isinstance(self._known, tuple) and self._known[0] is None
+        return self._known is not None and self._known[0] is None
 
     def is_in(self, accepted: Callable[[Any], bool]) -> bool:
         """Decide whether the value is accepted."""
-        source, values = self.resolve()
+        source, values = self._known or self.resolve()
         if source is None:
             return accepted(values[0])
         mask = 0
@@ -124,45 +221,57 @@ class FiniteTerm(Term):
         return self.run.decide(source, mask)
 
     def equals(self, value: object) -> bool:
+        """Decide whether it is this value, which is of the kind that it can be."""
+        if isinstance(value, str):
+            values = self.resolve()[1]
+            if not isinstance(values[0], str):
+                shown = ", ".join(map(str, values))
+                raise TypeError(f"a variable is compared with {value!r}; its values are {shown}")
+        return self.is_value(value)
+
+    def is_value(self, value: object) -> bool:
         """Decide whether it is this value."""
-        source, values = self.resolve()
-        if isinstance(value, str) and not isinstance(values[0], str):
-            shown = ", ".join(map(str, values))
-            raise TypeError(f"a variable is compared with {value!r}; its values are {shown}")
+        source, values = self._known or self.resolve()
         if source is None:
             return bool(values[0] is value or values[0] == value)
-        masks = self.run.space.masks
-        key = (id(values), value)
-        # Domains live as long as the space, so their identity is a safe key.
-        if source.kind != "cell" or values is not self.run.space.domains[source.number]:
-            return self.is_in(lambda v: v is value or v == value)
-        mask = masks.get(key)
-        if mask is None:
+        run = self.run
+        space = run.space
+        if source.kind != "cell" or values is not space.domains[source.number]:
+            mask = 0
+            for i, v in enumerate(values):
+                if v is value or v == value:
+                    mask |= 1 << i
+            return run.decide(source, mask)
+        # Domains live as long as the space, and values as long as they are kept here: their
+        # identities are safe keys.
+        key = (id(values), id(value))
+        kept = space.masks.get(key)
+        if kept is None:
             mask = sum(1 << i for i, v in enumerate(values) if v is value or v == value)
-            masks[key] = mask
-        return self.run.decide(source, mask)
+            kept = space.masks[key] = mask, value
+        return run.decide(source, kept[0])
 
     def force(self) -> Any:
         """The value itself, deciding between all that are possible."""
-        source, values = self.resolve()
+        source, values = self._known or self.resolve()
         if source is None:
             return values[0]
         allowed = self.run.allowed(source)
+        if not allowed & (allowed - 1):
+            return values[allowed.bit_length() - 1]
         for i, value in enumerate(values):
-            if allowed >> i & 1 and self.equals(value):
+            if allowed >> i & 1 and self.is_value(value):
                 return value
         raise AssertionError("a source without values")
 
     def _map(self, function: Callable[[Any], Any]) -> FiniteTerm:
         def resolve() -> Values:
             source, values = self.resolve()
-            return source, tuple(function(v) for v in values)
+            return source, tuple([function(v) for v in values])
 
-        return FiniteTerm(self.run, resolve() if isinstance(self._known, tuple) else resolve)
+        return FiniteTerm(self.run, resolve if self._known is None else resolve())
 
     def _compare(self, other: object, relation: Callable[[Any, Any], bool]) -> FiniteCond:
-        if isinstance(other, Record):
-            other = other.index[0]
         if not isinstance(other, FiniteTerm):
             return FiniteCond(self.run, lambda: self.is_in(lambda v: relation(v, other)))
         right = other
@@ -179,14 +288,7 @@ class FiniteTerm(Term):
     def __eq__(self, other: object) -> Cond:  # type: ignore[override]
         if isinstance(other, Record):
             other = other.index[0]
-        if not isinstance(other, FiniteTerm):
-            return FiniteCond(self.run, lambda: self.equals(other))
-        equal = self._compare(other, lambda a, b: a is b or a == b)
-        if isinstance(other, FiniteTerm):
-            right = other
-            # A variable equals itself, whatever it holds: nothing to decide.
-            return FiniteCond(self.run, lambda: self.resolve() == right.resolve() or bool(equal))
-        return equal
+        return _Same(self, other) if isinstance(other, FiniteTerm) else _Is(self, other)
 
     def __lt__(self, other: Term | int) -> Cond:
         return self._compare(other, lambda a, b: a < b)
@@ -211,4 +313,4 @@ class FiniteTerm(Term):
         return self._arith(other, lambda a, b: a % b)
 
     def isin(self, values: Sequence[object]) -> Cond:
-        return FiniteCond(self.run, lambda: self.is_in(lambda v: v in values))
+        return FiniteCond(self.run, lambda: self.is_in(values.__contains__))

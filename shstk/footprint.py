@@ -23,9 +23,13 @@ PLAIN = (bool, int, str, type(None))
 
 
 class Observed:
-    """A design that notes what it is asked for; ``asked`` are the names until now."""
+    """A design that notes what it is asked for; ``asked`` are the names until now.
+
+    ``whole`` is the design itself, which notes nothing.
+    """
 
     def __init__(self, design: Design) -> None:
+        self.whole = design
         self.asked: set[str] = set()
         asked, cls = self.asked, type(design)
 
@@ -100,6 +104,7 @@ def _named(module: str) -> tuple[Path, dict[str, Any]] | None:
     return (_file(file), vars(known)) if known is not None and file else None
 
 
+@cache
 def _file(name: str) -> Path:
     return Path(name).resolve()
 

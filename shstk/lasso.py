@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from model.designs import Design
 from properties import PROPERTIES
+from shstk.collecting import seldom_collected
 from shstk.liveness import LivenessResult, check
 from shstk.plan import families_in
 from shstk.pool import Meter, run
@@ -31,7 +32,7 @@ class _Job:
 
 
 def _work(job: _Job, tell: Callable[[str], None]) -> tuple[list[LivenessResult], float]:
-    with text_failures(job.design):
+    with text_failures(job.design), seldom_collected():
         return _check(job, tell)
 
 

@@ -65,6 +65,14 @@ def design_files(design: Design) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(f for f in files if f is not None))
 
 
+def base_of(design: Design) -> str | None:
+    """The known design that another one is derived from; None: it is known itself, or of none."""
+    known = {type(d): name for name, d in DESIGNS.items()}
+    if type(design) in known:
+        return None
+    return next((known[cls] for cls in type(design).__mro__ if cls in known), None)
+
+
 def _file(cls: type) -> Path | None:
     source = inspect.getsourcefile(cls)
     return None if source is None else Path(source).resolve()

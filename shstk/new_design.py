@@ -28,11 +28,14 @@ HEADER = '''"""{name}: {base}, to be changed.
 Then:
 
     shstk check ./{file} --bounded
+    shstk diff {base} ./{file}
     shstk trace ./{file} PROPERTY
 
 Hooks return 0, or an errno.  Text is `if`, early `return`, assignment and calls; conditions are
-combined with & | ~.  What a hook is for: model/designs/design.py, where more can be overridden;
-the variables: model/state.py; what k can be asked: model/world.py.
+combined with & | ~.  In an `if`, `and`, `or` and `not` mean the same; where they would not, with
+~ before them, in a predicate of k.exists_task, or `not` in what a hook returns as a condition,
+they are refused, with the line.  What a hook is for: model/designs/design.py, where more can be
+overridden; the variables: model/state.py; what k can be asked: model/world.py.
 """
 '''
 WHOLE = "These are the hooks of {base}.  Change one; a hook that is deleted is inherited."

@@ -28,11 +28,17 @@ ECHO = 1.0  # seconds in which the terminal's Ctrl-C and the master's are one
 AGAIN = 0.02  # seconds
 FRAGILE = frozenset({"__del__", "from_param"})  # functions that must not raise
 
-# Of a worker: where it tells what it does, whether it has something to do, and since when
-# it begins nothing new.
+# Of a worker: where it tells what it does, that it is one, whether it has something to do, and
+# since when it begins nothing new.
 _messages: Any = None
+_inside = False
 _busy = False
 _stopped = 0.0
+
+
+def cores() -> int:
+    """How many processes to have side by side; one in a worker, which has others beside it."""
+    return 1 if _inside else len(os.sched_getaffinity(0))
 
 
 class Meter:
@@ -56,6 +62,21 @@ class Meter:
         if self.on:
             self.stream.write("\r\033[K")
             self.stream.flush()
+
+
+class Teller(Meter):
+    """Tells whoever shows the progress, such as a pool's master."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def show(self, text: str) -> None:
+        """Tell it."""
+        self._tell(text)
+
+    def clear(self) -> None:
+        """The line is somebody else's."""
 
 
 # -- when Ctrl-C is raised --------------------------------------------------------------
@@ -96,8 +117,8 @@ def interruptible() -> Iterator[None]:
 
 # -- a worker ------------------------------------------------------------------------------
 def _start(messages: Any) -> None:
-    global _messages
-    _messages = messages
+    global _messages, _inside
+    _messages, _inside = messages, True
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt_again)
@@ -163,11 +184,11 @@ def run(
     """
     context = multiprocessing.get_context("fork")
     messages = context.SimpleQueue()
-    cores = min(len(os.sched_getaffinity(0)), max(1, len(arguments)))
+    count = min(cores(), max(1, len(arguments)))
     done: dict[int, T] = {}
     told, lost = 0, False
     with _Listener() as listener:
-        pool = ProcessPoolExecutor(cores, context, _start, (messages,))
+        pool = ProcessPoolExecutor(count, context, _start, (messages,))
         try:
             futures = _submit(pool, task, arguments)
             while True:

@@ -19,7 +19,7 @@ from counterexamples.lines import Do
 from model.designs import Design
 from model.reference.machine import Listener, Machine, Move
 from properties.cpu import MACHINE_PROPERTIES
-from properties.machine import MachineProperty, Run, look
+from properties.machine import MachineProperty, Run, Tasks, look
 from shstk.alphabet import Letter
 from shstk.settings import Setting
 from shstk.stage import Performed, Stage, boot, canonical, is_over, perform
@@ -29,23 +29,27 @@ REPORT_EVERY = 500  # states between two reports of progress
 
 
 class Judge:
-    """Told of every move of a line, it asks a property's claims and keeps its memory."""
+    """Told of every move of a line, it asks a property's claims and keeps its memory.
 
-    def __init__(self, prop: MachineProperty, memory: Hashable) -> None:
+    ``memory`` and ``tasks``: as they are before the line.
+    """
+
+    def __init__(self, prop: MachineProperty, memory: Hashable, tasks: Tasks) -> None:
         self.prop = prop
         self.memory = memory
+        self.tasks = tasks
         self.wrong: dict[str, str] = {}  # in words, by conjunct
         self.reached: set[str] = set()  # conjuncts whose premise was true
 
     def listen(self, machine: Machine, line: Do, arguments: Mapping[str, Any]) -> Listener:
         """Who is told of the moves of a line."""
-        before, told, index = look(machine.system), len(machine.effects), 0
+        before, told, index = self.tasks, len(machine.effects), 0
 
         def tell(machine: Machine, move: Move) -> None:
             nonlocal before, told, index
             after = look(machine.system)
             effects = tuple(machine.effects[told:])
-            steps = tuple(name for name, _ in move.steps)
+            steps = tuple([name for name, _ in move.steps])
             self._judge(
                 Run(
                     machine.system,
@@ -81,10 +85,10 @@ def play(design: Design, prop: MachineProperty, lines: tuple[str, ...]) -> tuple
     What is ``wrong`` and ``reached`` in the end is so in the last line, and the effects are
     its effects.
     """
-    judge = Judge(prop, frozenset())
     done = Performed(boot(design), ())
+    judge = Judge(prop, frozenset(), done.stage.tasks)
     for line in lines:
-        judge = Judge(prop, judge.memory)
+        judge = Judge(prop, judge.memory, done.stage.tasks)
         after = perform(done.stage, line, judge.listen, to_the_end=True)
         if after is None:
             raise ValueError(f"{line!r} cannot be done")
@@ -164,6 +168,7 @@ class _Search:
             self.letters += [(1 << bit, letter) for letter in setting.abilities[bit].letters]
         self.programs: list[tuple[int, str]] = [(0, "")]  # the one it goes on, and its last line
         self.seen: dict[tuple[Any, Hashable], list[int]] = {}
+        self.closed: dict[int, bool] = {}  # by mask, as long as no violation is added
         self._is_new(self.start)
 
     def run(self) -> None:
@@ -177,11 +182,11 @@ class _Search:
     def _expand(self, node: Node, level: int) -> Iterator[Node]:
         if level > self._limit(node.abilities):
             return
-        for bit, line in self._lines(node):
+        for bit, line in self._lines(node, level):
             mask = node.abilities | bit
-            if self._is_closed(mask) or level > self._limit(mask):
+            if self._is_closed(mask):
                 continue
-            judge = Judge(self.prop, node.memory)
+            judge = Judge(self.prop, node.memory, node.stage.tasks)
             done = perform(node.stage, line, judge.listen)
             if done is None:
                 continue
@@ -196,18 +201,25 @@ class _Search:
     def _limit(self, abilities: int) -> int:
         return self.limits[min(abilities.bit_count(), 2)]
 
-    def _lines(self, node: Node) -> Iterator[tuple[int, str]]:
-        """What can be done next, with the ability that it takes."""
+    def _lines(self, node: Node, level: int) -> Iterator[tuple[int, str]]:
+        """What is to be tried next, with the ability that it takes."""
         machine = Machine(node.stage.system)
         for name in self.found.setting.tasks:
             thread = node.stage.thread(name)
             if thread is not None and machine.can_run(thread):
                 for bit, letter in self.letters:
-                    yield from ((bit, line) for line in letter.lines(node.stage, thread))
+                    mask = node.abilities | bit
+                    if level <= self._limit(mask) and not self._is_closed(mask):
+                        for line in letter.lines(node.stage, thread):
+                            yield bit, line
 
     def _is_closed(self, abilities: int) -> bool:
         """Every conjunct is violated without using more than these."""
-        return all(self.found.violation(name, abilities) for name in self.conjuncts)
+        closed = self.closed.get(abilities)
+        if closed is None:
+            closed = all(self.found.violation(name, abilities) for name in self.conjuncts)
+            self.closed[abilities] = closed
+        return closed
 
     def _is_new(self, node: Node) -> bool:
         key = canonical(node.stage.system), node.memory
@@ -234,6 +246,7 @@ class _Search:
             if found.violation(name, abilities) is None:
                 program = (*self._program(node.program), line)
                 found.violations.setdefault(name, []).append(Violation(abilities, program, words))
+                self.closed.clear()
 
     def _program(self, number: int) -> tuple[str, ...]:
         lines: list[str] = []

@@ -19,14 +19,20 @@ PARTS = ("model", "model/kernel", "model/designs", "model/cpu", "model/reference
 SEARCH = ("programs", "program_search", "settings", "stage", "alphabet")
 
 
+Found = tuple[str, list[ProgramVerdict]]  # of a design, by its name
+
+
 @dataclass(frozen=True)
-class _Job:
+class ProgramJob:
+    """A property of the CPU level, to be asked of a design."""
+
     design: Design
     property: str
     depth: int | None
 
 
-def _work(job: _Job, tell: Callable[[str], None]) -> tuple[str, list[ProgramVerdict]]:
+def verdicts_of(job: ProgramJob, tell: Callable[[str], None]) -> Found:
+    """A task for ``shstk.pool``."""
     sources = [p for part in PARTS for p in (ROOT / part).glob("*.py")]
     sources += [*(ROOT / "properties").glob("*.py"), *(ROOT / "counterexamples").glob("*.py")]
     sources += [ROOT / "shstk" / f"{name}.py" for name in SEARCH]
@@ -47,15 +53,21 @@ def program_verdicts(
 
     UserError where the reference machine cannot run one of them.
     """
-    for design in designs:
-        want_machine(design)
-    chosen = [id_ for id_ in MACHINE_PROPERTIES if not wanted or id_ in wanted]
-    jobs = [_Job(design, id_, depth) for design in designs for id_ in chosen]
-    answers, interrupted = run(_work, jobs, meter)
+    answers, interrupted = run(verdicts_of, program_jobs(designs, wanted, depth), meter)
     out: dict[str, list[ProgramVerdict]] = {design.name: [] for design in designs}
     for name, found in answers:  # after Ctrl-C, those that were done
         out[name] += found
     return out, interrupted or any(v.status == UNKNOWN for each in out.values() for v in each)
+
+
+def program_jobs(
+    designs: Sequence[Design], wanted: frozenset[str], depth: int | None = None
+) -> list[ProgramJob]:
+    """A job for each design and property; UserError where the machine cannot run a design."""
+    for design in designs:
+        want_machine(design)
+    chosen = [id_ for id_ in MACHINE_PROPERTIES if not wanted or id_ in wanted]
+    return [ProgramJob(design, id_, depth) for design in designs for id_ in chosen]
 
 
 def attach(

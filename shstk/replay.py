@@ -403,12 +403,14 @@ def _fails(run: Run, conjunct: StateConjunct) -> bool:
 def _failing(space: Space, design: Design, at: Valuation) -> tuple[str, ...]:
     """The claims about states that are false in this one."""
     run = Run(space, design, 0, (), at)
-    return tuple(
+    failing = tuple(
         f"{prop.id}/{conjunct.name}"
         for prop in PROPERTIES.values()
         for conjunct in prop.conjuncts
         if isinstance(conjunct, StateConjunct) and _fails(run, conjunct)
     )
+    run.end()
+    return failing
 
 
 class _Observer:
@@ -447,13 +449,18 @@ class _Observer:
 
 def violated_by(world: Any, event: Event) -> list[str]:
     """The claims about an event that it violates, in the moment it happens, in any world."""
+    kind: Any = type(event)
+    return [name for name, conjunct in _about(kind) if not conjunct.holds(world, event)]
+
+
+@functools.cache
+def _about(kind: Any) -> list[tuple[str, EventConjunct]]:
+    """The claims about events of a kind, by name."""
     return [
-        f"{prop.id}/{conjunct.name}"
+        (f"{prop.id}/{conjunct.name}", conjunct)
         for prop in PROPERTIES.values()
         for conjunct in prop.conjuncts
-        if isinstance(conjunct, EventConjunct)
-        and isinstance(event, conjunct.event)
-        and not conjunct.holds(world, event)
+        if isinstance(conjunct, EventConjunct) and issubclass(kind, conjunct.event)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +13,12 @@ from counterexamples.trace import Trace, TraceStep
 from model.designs import Design
 from model.kernel import STEPS
 from model.reference.machine import NotNow
-from shstk.build import CLAIMS, Request, Tables, program
+from shstk.build import CLAIMS, Request, program
+from shstk.collecting import seldom_collected
 from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit, Progress, Result, TrapError
 from shstk.loader import design_files
+from shstk.outlook import Outlook
 from shstk.plan import Question, slices
 from shstk.reference import has_machine, replay_on_reference
 from shstk.replay import Successor, replay, violation
@@ -110,7 +112,7 @@ def answer(
     A violation that no run of the text has is the slice's own: its claims are explored
     again with more variables, in the end with all.
     """
-    with text_failures(design):
+    with text_failures(design), seldom_collected():
         return _answer(question, design, progress)
 
 
@@ -128,10 +130,11 @@ def _answer(question: Question, design: Design, progress: Callable[[str], None] 
         nothing = Coverage(Slice(frozenset()), 0, "interrupted", 0, 0, 0, 0.0, 0, False, 0, 0)
         out.coverage.append(nothing)
         return out
+    outlook = Outlook(tables, question.without)
     todo = slices(tables, question)
     while todo:
         mask, slice_ = todo.pop(0)
-        coverage, sites, spurious = _explore(question, design, tables, mask, slice_, progress)
+        coverage, sites, spurious = _explore(question, design, outlook, mask, slice_, progress)
         out.coverage.append(coverage)
         out.sites += sites
         if spurious:
@@ -161,14 +164,14 @@ def _bits(mask: int) -> list[int]:
 def _explore(
     question: Question,
     design: Design,
-    tables: Tables,
+    outlook: Outlook,
     mask: int,
     slice_: Slice,
     progress: Callable[[str], None] | None,
 ) -> tuple[Coverage, list[Site], int]:
     """One exploration: how far it got, the violations that have runs, the mask of the others."""
     request = Request(question.families, mask, slice_)
-    engine = Engine(program(tables, request))
+    engine = Engine(program(outlook.tables, request))
 
     def report(p: Progress) -> None:
         if progress:
@@ -180,10 +183,9 @@ def _explore(
             "a reachable state dereferences NULL (or has no group or mm): "
             f"{result.trap.kind}, at depth {engine.depth(result.trap.state)}"
         )
-    finder = Concretizer(tables.space, design, engine, slice_, question.symmetry, question.without)
-    sites, spurious = _runs(question, design, tables, engine, result, finder)
+    sites, spurious = _runs(question, design, outlook, engine, result, slice_)
     if any(_soiled(site.trace) for site in sites):
-        sites = _cleaner(question, design, tables, engine, slice_, sites)
+        sites = _cleaner(question, design, outlook, engine, slice_, sites)
     return _coverage(slice_, mask, result), sites, spurious
 
 
@@ -195,7 +197,7 @@ def _soiled(trace: Trace) -> bool:
 def _cleaner(
     question: Question,
     design: Design,
-    tables: Tables,
+    outlook: Outlook,
     engine: Engine,
     slice_: Slice,
     sites: list[Site],
@@ -208,10 +210,10 @@ def _cleaner(
     result = engine.explore(
         symmetry=question.symmetry, max_bytes=question.memory, prune=True, prune_mask=earlier
     )
-    finder = Concretizer(tables.space, design, engine, slice_, question.symmetry, question.without)
+    done = frozenset((s.claim, s.step) for s in sites if not _soiled(s.trace))
     clean = {
         (s.claim, s.step): s
-        for s in _runs(question, design, tables, engine, result, finder)[0]
+        for s in _runs(question, design, outlook, engine, result, slice_, done)[0]
         if not _soiled(s.trace)
     }
     out = [clean.get((s.claim, s.step), s) if _soiled(s.trace) else s for s in sites]
@@ -222,12 +224,19 @@ def _cleaner(
 def _runs(
     question: Question,
     design: Design,
-    tables: Tables,
+    outlook: Outlook,
     engine: Engine,
     result: Result,
-    finder: Concretizer,
+    slice_: Slice,
+    done: Collection[tuple[int, str]] = (),
 ) -> tuple[list[Site], int]:
-    tasks = tables.space.bound.tasks
+    """The sites that were hit, and the mask of the claims of which no hit has a run.
+
+    ``done``: claims and steps that a run is known for, and none is looked for.
+    """
+    space, without = outlook.space, question.without
+    finder = Concretizer(space, design, engine, slice_, question.symmetry, without, outlook)
+    tasks = space.bound.tasks
     hits = sorted(result.hits.values(), key=lambda h: (engine.depth(h.state), h.state, h.action))
     sites: list[Site] = []
     seen: set[tuple[int, str]] = set()
@@ -238,7 +247,9 @@ def _runs(
         if hit.kind == "state" and (found | failed) >> bit & 1:
             continue
         step = STEPS[hit.action // tasks].name
-        if (bit, step) in seen:
+        if (bit, step) in done:
+            found |= 1 << bit
+        if (bit, step) in seen or (bit, step) in done:
             continue
         run = _run(finder, hit)
         if run is None:
@@ -246,8 +257,8 @@ def _runs(
             continue
         seen.add((bit, step))
         found |= 1 << bit
-        trace = violation(tables.space, design, CLAIMS[bit].name, run, question.environment)
-        replays(trace, design, tables.space)
+        trace = violation(space, design, CLAIMS[bit].name, run, question.environment)
+        replays(trace, design, space)
         sites.append(Site(bit, step, on_reference(trace, design)))
     return sites, failed & ~found
 
@@ -285,7 +296,7 @@ def _run(finder: Concretizer, hit: Hit) -> tuple[TraceStep, ...] | None:
 
     if hit.kind == "state":
         return finder.final(hit.state, accept)
-    return finder.run(hit.state, (hit.action, accept))
+    return finder.run(hit.state, (hit.action, accept), 1 << hit.violation)
 
 
 def _coverage(slice_: Slice, mask: int, result: Result) -> Coverage:

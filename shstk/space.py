@@ -54,12 +54,9 @@ class Bound:
 
     def size(self, sort: Sort) -> int:
         """How many objects of ``sort``; there are as many groups as tasks."""
-        return {
-            Sort.TASK: self.tasks,
-            Sort.GROUP: self.tasks,
-            Sort.MM: self.mms,
-            Sort.ADDR: self.stacks,
-        }[sort]
+        if sort is Sort.MM:
+            return self.mms
+        return self.stacks if sort is Sort.ADDR else self.tasks
 
 
 class Space:
@@ -77,8 +74,11 @@ class Space:
             for addr in range(bound.stacks):
                 self._add(Mapping, (mm, addr))
         self.domains = [cell.domain for cell in self.cells]
+        self.columns = self._columns()
         self.full = [(1 << len(domain)) - 1 for domain in self.domains]
-        self.masks: dict[tuple[int, object], int] = {}  # of values in domains, kept by worlds
+        # Kept by worlds: masks of values in domains, and what a copy from one to another is.
+        self.masks: dict[tuple[int, int], tuple[int, object]] = {}
+        self.copied: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def domain(self, field: Field[Any]) -> tuple[object, ...]:
         """The values of a field under this bound, initial value first."""
@@ -90,6 +90,19 @@ class Space:
         for field in fields(record):
             self._number[record, index, field.name] = len(self.cells)
             self.cells.append(Cell(record, index, field, self.domain(field)))
+
+    def _columns(self) -> dict[type[Record], dict[str, Any]]:
+        """The cells of a field of a record: a list by object, of mappings by mm and address."""
+        out: dict[type[Record], dict[str, Any]] = {}
+        for number, cell in enumerate(self.cells):
+            column = out.setdefault(cell.record, {}).setdefault(cell.field.name, [])
+            for at in cell.index[:-1]:
+                if at == len(column):
+                    column.append([])
+                column = column[at]
+            assert len(column) == cell.index[-1], "cells are in the order of their objects"
+            column.append(number)
+        return out
 
     def number(self, record: type[Record], index: tuple[int, ...], field: str) -> int:
         """The cell of a field of an object."""

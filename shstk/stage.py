@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
 from counterexamples.expressions import Constant, Expression, Register, Term
@@ -22,6 +23,7 @@ from model.reference.vma import AddressSpace
 from model.reference.world import SH_STK_EN
 from model.state import Exit
 from model.world import PAGE_SIZE
+from properties.machine import Tasks, look
 
 parse = lru_cache(maxsize=1 << 16)(parse_line)
 
@@ -36,6 +38,16 @@ class Stage:
     def thread(self, name: str) -> Thread | None:
         """The live task of that name."""
         return next((t for t in self.system.threads.values() if t.name == name), None)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """All live tasks as a property sees them."""
+        return look(self.system)
+
+    @cached_property
+    def life_cycle(self) -> tuple[Any, ...]:
+        """What decides whether something goes on by itself: while it stays, nothing does."""
+        return _life_cycle(self.system)
 
     def is_free(self, name: str) -> bool:
         """No task, alive or dead, has that name."""
@@ -103,7 +115,10 @@ def perform(
     if listen is not None:
         machine.listeners.append(listen(machine, line, arguments))
     try:
-        value = _do(machine, line, arguments, to_the_end)
+        value = OPERATIONS[line.operation].run(machine, machine.thread(line.task), **arguments)
+        changed = _life_cycle(machine.system) != stage.life_cycle
+        if changed and (to_the_end or not is_over(machine.system)):
+            settle(machine)
     except NotNow:
         return None
     names = stage.names
@@ -113,22 +128,12 @@ def perform(
     return Performed(Stage(machine.system, names), tuple(machine.effects))
 
 
-def _do(machine: Machine, line: Do, arguments: Mapping[str, Any], to_the_end: bool) -> int | None:
-    """Execute a line, and what goes on by itself."""
-    before = _life_cycle(machine.system)
-    value = OPERATIONS[line.operation].run(machine, machine.thread(line.task), **arguments)
-    if _life_cycle(machine.system) != before and (to_the_end or not is_over(machine.system)):
-        settle(machine)
-    return value
-
-
 def is_over(system: System) -> bool:
     """Everybody is dying: no task will run user code any more."""
     return all(group.exit is not Exit.NO for group in system.groups.values())
 
 
 def _life_cycle(system: System) -> tuple[Any, ...]:
-    """What decides whether something goes on by itself: while it stays, nothing does."""
     tasks = [
         (t.tid, t.ctl, t.group, t.mm, t.child, t.vfork_done, len(t.todo), len(t.plan))
         for t in system.threads.values()
@@ -176,10 +181,10 @@ def _made(before: System, after: System, line: Do, value: int | None) -> Range |
 # -- when two machines are the same ----------------------------------------------------
 
 # What nothing that can still happen depends on: names, and results already given.
-_SKIPPED = ("name", "regs", "result", "cause", "plan", "contexts", "todo", "pending")
+_SKIPPED = ("name", "regs", "result", "cause", "plan", "contexts", "todo", "pending", "stack")
 # SSP is where the mode says; the other place is written before it is read.
-_REGISTERS = tuple(name for name in REGISTERS if name not in ("ssp", "pl3_ssp"))
-_FIELDS = tuple(f.name for f in fields(Thread) if f.name not in _SKIPPED)
+_registers = attrgetter(*(name for name in REGISTERS if name not in ("ssp", "pl3_ssp")))
+_fields = attrgetter(*(f.name for f in fields(Thread) if f.name not in _SKIPPED))
 
 
 def canonical(system: System) -> tuple[Any, ...]:
@@ -204,12 +209,14 @@ def canonical(system: System) -> tuple[Any, ...]:
 def _thread(t: Thread) -> tuple[Any, ...]:
     regs = t.regs
     ssp = t.ssp if regs.u_cet & SH_STK_EN else None
+    stack = t.stack.start if isinstance(t.stack, Range) else None
     todo = tuple((name, args, tuple(named.items())) for name, args, named in t.todo)
     plan = tuple((ctl, name, tuple(given.items())) for ctl, (name, given) in t.plan.items())
     return (
-        *(getattr(t, name) for name in _FIELDS),
-        *(getattr(regs, name) for name in _REGISTERS),
+        *_fields(t),
+        *_registers(regs),
         ssp,
+        stack,
         tuple(t.contexts.items()),
         todo,
         plan,
@@ -224,7 +231,7 @@ def _space(space: AddressSpace) -> tuple[Any, ...]:
     )
     pages = space.pages.present
     contents = tuple(
-        (number, tuple(sorted(w for w in pages[number].words.items() if w[1])))
+        (number, tuple(sorted([w for w in pages[number].words.items() if w[1]])))
         for number in sorted(pages)
     )
     return areas, contents

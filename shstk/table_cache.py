@@ -9,6 +9,7 @@ from typing import Any, cast
 from model.designs import Design
 from shstk.build import Piece, Share, Tables, extract
 from shstk.cache import ROOT, digest, found, keep, shared
+from shstk.collecting import seldom_collected
 from shstk.space import Bound, Space
 
 # Whose code says what is in a table.
@@ -25,12 +26,14 @@ def tables(
 ) -> Tables:
     """A design's tables, from the cache where they are there."""
     name = key(design, bound)
-    known = found(name, "tables")
-    if known is not None:
-        forest, steps, reports, claims, reads = cast(tuple[Any, ...], known)
-        return Tables(design, Space(bound), forest, steps, reports, claims, reads)
-    made = extract(design, bound, progress=progress, share=_sharing(bound))
-    keep(name, "tables", (made.forest, made.steps, made.reports, made.state_claims, made.reads))
+    with seldom_collected():
+        known = found(name, "tables")
+        if known is not None:
+            forest, steps, reports, claims, reads = cast(tuple[Any, ...], known)
+            return Tables(design, Space(bound), forest, steps, reports, claims, reads)
+        made = extract(design, bound, progress=progress, share=_sharing(bound))
+        parts = made.forest, made.steps, made.reports, made.state_claims, made.reads
+        keep(name, "tables", parts)
     return made
 
 

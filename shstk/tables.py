@@ -14,7 +14,7 @@ and task i in it, numbers and all, is the tree of task i.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -100,6 +100,10 @@ class Forest:
             if len(children) == 1:
                 return children[0]
             node = Choice(children)
+        return self.raw(node)
+
+    def raw(self, node: Node) -> int:
+        """The number of a node as it is."""
         number = self._number.get(node)
         if number is None:
             number = self._number[node] = len(self.nodes)
@@ -157,15 +161,17 @@ class Forest:
         return memo[root] if root >= 0 else root
 
 
-@dataclass
 class _Trie:
     """Decisions of all runs, merged: inner nodes split a source's values by a mask."""
 
-    source: Source | None = None
-    mask: int = 0
-    yes: _Trie | None = None
-    no: _Trie | None = None
-    leaf: int = NONE
+    __slots__ = ("source", "mask", "yes", "no", "leaf")
+    yes: _Trie
+    no: _Trie
+
+    def __init__(self) -> None:
+        self.source: Source | None = None
+        self.mask = 0
+        self.leaf = NONE
 
 
 def fold(
@@ -179,7 +185,7 @@ def _fold(
     space: Space,
     forest: Forest,
     paths: Iterable[tuple[list[Decision], int]],
-    allowed: dict[Source, int],
+    allowed: Mapping[Source, int],
 ) -> int:
     root = _Trie()
     for decisions, leaf in paths:
@@ -187,10 +193,10 @@ def _fold(
         for source, mask, answer in decisions:
             if at.source is None:
                 at.source, at.mask, at.yes, at.no = source, mask, _Trie(), _Trie()
-            assert at.source == source and at.mask == mask, "the text is not deterministic"
-            at = at.yes if answer else at.no  # type: ignore[assignment]
+            assert at.source is source and at.mask == mask, "the text is not deterministic"
+            at = at.yes if answer else at.no
         at.leaf = leaf
-    return _spread(space, forest, root, allowed)
+    return _spread(space, forest, root, dict(allowed)) if root.source else root.leaf
 
 
 def _spread(space: Space, forest: Forest, trie: _Trie, allowed: dict[Source, int]) -> int:
@@ -198,25 +204,35 @@ def _spread(space: Space, forest: Forest, trie: _Trie, allowed: dict[Source, int
     source = trie.source
     if source is None:
         return trie.leaf
-    count = len(space.domains[source.number] if source.kind == "cell" else source.labels)
-    left = allowed.get(source, (1 << count) - 1)
-    targets: dict[int, tuple[_Trie, int]] = {}
+    is_cell = source.kind == "cell"
+    count = len(space.domains[source.number] if is_cell else source.labels)
+    before = allowed.get(source)
+    left = (1 << count) - 1 if before is None else before
+    targets: dict[_Trie, int] = {}
     children: list[_Trie | None] = []
     for value in range(count):
-        if not left >> value & 1:
+        bit = 1 << value
+        if not left & bit:
             children.append(None)
             continue
         at = trie
-        while at.source == source:
-            at = at.yes if at.mask >> value & 1 else at.no  # type: ignore[assignment]
+        while at.source is source:
+            at = at.yes if at.mask & bit else at.no
         children.append(at)
-        targets[id(at)] = (at, targets.get(id(at), (at, 0))[1] | 1 << value)
-    numbers = {
-        key: _spread(space, forest, at, {**allowed, source: values})
-        for key, (at, values) in targets.items()
-    }
-    folded = tuple(TRAP if c is None else numbers[id(c)] for c in children)
-    if source.kind == "cell":
+        targets[at] = targets.get(at, 0) | bit
+    numbers: dict[_Trie | None, int] = {None: TRAP}
+    for at, values in targets.items():
+        if at.source is None:
+            numbers[at] = at.leaf
+        else:
+            allowed[source] = values
+            numbers[at] = _spread(space, forest, at, allowed)
+    if before is None:
+        allowed.pop(source, None)
+    else:
+        allowed[source] = before
+    folded = tuple([numbers[child] for child in children])
+    if is_cell:
         return forest.add(Test(source.number, folded))
     if source.family and len(folded) == 2:
         return forest.add(Granted(folded, source.family))
@@ -252,9 +268,11 @@ def step_trees(
     def report(outcome: Outcome) -> int:
         if outcome.status in ends:
             return ends[outcome.status]
-        return forest.add(Choice(tuple(known(f) for f in outcome.findings)))
+        said = dict.fromkeys(map(known, outcome.findings))
+        return forest.add(Choice(tuple(said)))
 
     told: dict[int, int] = {}  # runs share findings
+    yes: dict[object, int] = {}
 
     def known(finding: Finding) -> int:
         if id(finding) not in told:
@@ -262,10 +280,11 @@ def step_trees(
         return told[id(finding)]
 
     def answer(finding: Finding) -> int:
-        violations, witnesses = cast(tuple[int, int], finding.question)
-        yes = forest.add(Leaf(action, (), violations, witnesses, REPORT))
-        ends = {True: yes, False: NONE, None: TRAP}
-        paths = ((decisions, ends[said]) for decisions, said in finding.answers)
+        if finding.question not in yes:
+            violations, witnesses = cast(tuple[int, int], finding.question)
+            yes[finding.question] = forest.add(Leaf(action, (), violations, witnesses, REPORT))
+        ends = {True: yes[finding.question], False: NONE, None: TRAP}
+        paths = [(decisions, ends[said]) for decisions, said in finding.answers]
         return _fold(space, forest, paths, finding.allowed)
 
     outcomes = list(runs_step(space, design, 0, step, None, switched_off, watch))

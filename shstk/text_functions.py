@@ -11,6 +11,8 @@ from shstk.text_outside import Outside
 from shstk.text_predicates import Predicate
 from shstk.text_rules import FUNCTIONS, NO_STATE, PREDICATED
 from shstk.text_scope import Scope, is_condition, is_super, parts, worlds
+from shstk.text_truth import Truth
+from shstk.text_values import Values, records
 
 _MUTABLE = (ast.List, ast.Dict, ast.Set, ast.Call, *rules.COMPREHENSIONS)
 
@@ -22,6 +24,8 @@ class Checker:
         self.errors: list[tuple[Place, str, str]] = []
         self.module = module
         self.names = bound(module.tree)  # names the module itself gives a meaning
+        self.values = Values(module, self.error)
+        self.truth = Truth(module, self.error)
 
     def check(self) -> None:
         """Find them."""
@@ -47,7 +51,8 @@ class Checker:
         self.defaults(node.args)
         given, assigned = parameters(node.args), list(stores(*node.body))
         own = given | bound(*node.body)
-        variables = given | {name for name, _, _ in assigned}
+        changed = {name for name, _, _ in assigned}
+        variables = given | changed
         local = outer.local | own
         borrowed = {
             name
@@ -69,7 +74,11 @@ class Checker:
             (outer.worlds - own) | worlds(node.args),
             {n: v for n, v in outer.values.items() if n not in own}
             | {n: tuple(v for m, _, v in assigned if m == n) for n in variables - given},
+            {n: r for n, r in outer.records.items() if n not in own}
+            | {n: r for n, r in records(self.module, node, is_method).items() if n not in changed},
         )
+        if is_method:
+            self.truth.returned(node, scope)
         for statement in node.body:
             self.inside(statement, scope)
 
@@ -98,8 +107,13 @@ class Checker:
             self.errors.append(((getattr(node, "lineno", 1), -1), *rule))  # the line's worst
         if isinstance(node, ast.Raise):
             self.raised(node)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            self.values.assigned(node, scope)
+        elif isinstance(node, ast.UnaryOp):
+            self.truth.inverted(node, scope)
         elif isinstance(node, ast.Compare):
             self.compared(node, scope)
+            self.values.compared(node, scope)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             self.named(node, scope, parent)
         elif isinstance(node, ast.Attribute):
@@ -185,6 +199,7 @@ class Checker:
             self.error(node, f".{name} looks behind the text", "compare values with ==")
         elif isinstance(node.ctx, ast.Store):
             self.written(node, scope)
+            self.values.named(node, scope)
         elif name == "design" and not isinstance(parent, ast.Attribute):
             wrong = "the design by another name can be written to"
             self.error(node, wrong, "say k.design.… each time")
@@ -196,6 +211,8 @@ class Checker:
             )
         elif name in rules.INSIDES or (name.startswith("_") and not mine and not is_super(of)):
             self.error(node, f".{name} sees what a value is made of", rules.NO_INSIDE)
+        else:
+            self.values.named(node, scope)
 
     def written(self, node: ast.Attribute, scope: Scope) -> None:
         """A write of an attribute is one of a state variable, through a record."""

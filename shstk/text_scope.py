@@ -17,7 +17,8 @@ class Scope:
     ``local``: all that functions bind; ``variables``: those that are no functions of this
     text; ``me``: what a method calls the design; ``borrowed``: other names for something of
     the module; ``later``: where variables are assigned; ``worlds``: what the world is called;
-    ``values``: all that variables are set to, None for what is not known.
+    ``values``: all that variables are set to, None for what is not known; ``records``: the
+    parameters that are records of the state, by name.
     """
 
     local: frozenset[str] = frozenset()
@@ -27,11 +28,18 @@ class Scope:
     later: tuple[tuple[str, Place], ...] = ()
     worlds: frozenset[str] = frozenset({"k"})
     values: Mapping[str, tuple[ast.expr | None, ...]] = field(default_factory=dict)
+    records: Mapping[str, str] = field(default_factory=dict)
 
     def __or__(self, own: frozenset[str]) -> Scope:
         """With these variables, too."""
         values = {n: v for n, v in self.values.items() if n not in own}
-        return replace(self, local=self.local | own, variables=self.variables | own, values=values)
+        return replace(
+            self,
+            local=self.local | own,
+            variables=self.variables | own,
+            values=values,
+            records={n: r for n, r in self.records.items() if n not in own},
+        )
 
     def of(self, node: ast.expr) -> tuple[ast.expr, ...]:
         """What an expression is, or all that a variable is set to, where that is known."""
@@ -57,6 +65,8 @@ def is_condition(node: ast.expr) -> bool:
         return is_condition(node.left) or is_condition(node.right)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
         return is_condition(node.operand)
+    if isinstance(node, ast.BoolOp):
+        return any(is_condition(v) for v in node.values)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.attr in (*QUANTIFIERS, "may", "isin", "no_room")
     return isinstance(node, ast.Compare)

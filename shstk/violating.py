@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from model.designs import Design
 from model.kernel import STEPS
 from shstk.build import CLAIMS, Request, Tables, program
+from shstk.collecting import seldom_collected
 from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit
+from shstk.outlook import Outlook
 from shstk.plan import Question, slices
 from shstk.replay import Successor
 from shstk.search import answer, text_failures
@@ -50,7 +52,7 @@ class Found:
 def violating(job: Job, tell: Callable[[str], None]) -> Found:
     """Explore; a task for ``shstk.pool``."""
     out = Found()
-    with text_failures(job.design):
+    with text_failures(job.design), seldom_collected():
         for asked in job.questions:
             open_ = asked.properties - out.runs.keys()
             if not open_:
@@ -79,7 +81,9 @@ def _explore(
     for bit, claim in enumerate(CLAIMS):
         if result.witnessed & mask & 1 << bit:
             out.met.add(claim.property.id)
-    finder = Concretizer(tables.space, design, engine, slice_, question.symmetry, question.without)
+    without = question.without
+    outlook = Outlook(tables, without)
+    finder = Concretizer(tables.space, design, engine, slice_, question.symmetry, without, outlook)
     for id_, of in hits.items():
         runs = out.runs.setdefault(id_, set())
         runs |= _runs(tables.space, design, finder, _different(engine, tables.space, of))
@@ -114,7 +118,7 @@ def _runs(space: Space, design: Design, finder: Concretizer, hits: Sequence[Hit]
         if hit.kind == "state":
             steps = finder.final(hit.state, accept)
         else:
-            steps = finder.run(hit.state, (hit.action, accept))
+            steps = finder.run(hit.state, (hit.action, accept), 1 << hit.violation)
         if steps is not None:
             found.append(used(space, design, steps))
     return set(found)

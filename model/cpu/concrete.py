@@ -7,6 +7,7 @@ read and write plain attributes: a thread keeps one, and a clone starts with a c
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from model.cpu.words import MASK64, noncanonical
@@ -86,9 +87,7 @@ class Registers:
 
     def copy(self) -> Registers:
         """The registers alone, as they are now."""
-        new = Registers()
-        new.assign(self)
-        return new
+        return Registers(*_contents(self))
 
     def assign(self, other: Registers) -> None:
         """Every register becomes that of ``other``."""
@@ -98,6 +97,7 @@ class Registers:
 
 #: The names of the registers.
 REGISTERS = tuple(field.name for field in fields(Registers))
+_contents = attrgetter(*REGISTERS)
 
 
 class ConcreteCpu(Registers):
@@ -107,7 +107,7 @@ class ConcreteCpu(Registers):
     memory: Memory
 
     def __init__(self, registers: Registers, memory: Memory) -> None:
-        self.assign(registers)
+        super().__init__(*_contents(registers))
         self.memory = memory
 
     # -- accesses by CPL -----------------------------------------------------------------

@@ -12,7 +12,7 @@ limit on the number of areas, and file mappings.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import ClassVar, NamedTuple, TypedDict
 
@@ -110,13 +110,14 @@ class Vma:
 
     def at(self, start: int, end: int) -> Vma:
         """The same in all but its range: a part of it, or where it is moved to."""
-        return replace(self, start=start, end=end)
+        return Vma(start, end, *_all_but_range(self))
 
     def __repr__(self) -> str:
         flags = [n for n in ("read", "write", "shadow", "sealed") if getattr(self, n)]
         return f"<Vma {self.start:#x}-{self.end:#x} {' '.join(flags)} {self.label!r}>"
 
 
+_all_but_range = attrgetter(*(f.name for f in fields(Vma) if f.name not in ("start", "end")))
 _START = attrgetter("start")
 _END = attrgetter("end")
 

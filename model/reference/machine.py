@@ -16,17 +16,23 @@ from model.cpu.world import Frame
 from model.designs import Design
 from model.events import CloneStarted, Event, Failed, Unmapped, Warned
 from model.kernel import STEPS, Step, errno
-from model.kernel.signal import fatal_signal_pending
 from model.reference import image
 from model.reference.system import DEFAULT_RLIMIT, Death, Group, System, Thread
 from model.reference.values import Range, plain
 from model.reference.vma import mmap_base
-from model.reference.world import ConcreteWorld, Disabled, Watch, areas_in, can_happen
-from model.state import NULL, Ctl, Exit, Sort
+from model.reference.world import (
+    ConcreteWorld,
+    Disabled,
+    Watch,
+    areas_in,
+    can_happen,
+    is_dying,
+)
+from model.state import NULL, Ctl, Exit
 
 BY_NAME = {step.name: step for step in STEPS}
-# What the kernel does by itself when a task is let run.
-BY_ITSELF = tuple(step for step in STEPS if step.fair)
+# What the kernel does by itself when a task is let run, by where the task is.
+BY_ITSELF = {ctl: tuple(s for s in STEPS if s.fair and ctl in s.at) for ctl in Ctl}
 LETTERS = "PCDEFGHIJKLMNO"
 KERNEL_ENTRY, KERNEL_CS = 0xFFFF_FFFF_8100_0000, 0x10
 
@@ -183,8 +189,7 @@ class Machine:
 
     def dying(self, thread: Thread) -> bool:
         """A fatal signal is pending."""
-        world = ConcreteWorld(self.system, thread.tid)
-        return bool(fatal_signal_pending(world.handle(Sort.TASK, thread.tid)))
+        return is_dying(self.system, thread)
 
     def can_run(self, thread: Thread) -> bool:
         """In user mode, and nothing makes it die."""
@@ -213,13 +218,29 @@ class Machine:
 
         ``told``: the step that it is for the listeners, where that is another.
         """
-        step = BY_NAME[name]
-        choices: dict[str, object] = {"name": self._fresh_name(), **(given or {})}
-        choices.setdefault("mmap_lock contended", thread.contended > 0)
-        choices.setdefault("compat", thread.compat)
+        step, choices = BY_NAME[name], self._choices(thread, given or {})
         if not can_happen(self.system, thread.tid, step, choices):
-            where = "is dying" if self.dying(thread) else f"is in {thread.ctl.value}"
-            raise NotNow(f"{thread.name} cannot do {name} now: it {where}")
+            raise self._cannot(thread, name)
+        self._take(thread, step, choices, told)
+
+    def _cannot(self, thread: Thread, name: str) -> NotNow:
+        where = "is dying" if self.dying(thread) else f"is in {thread.ctl.value}"
+        return NotNow(f"{thread.name} cannot do {name} now: it {where}")
+
+    def _choices(self, thread: Thread, given: Mapping[str, object]) -> dict[str, object]:
+        """What is decided about a step of a task, where ``given`` does not say otherwise."""
+        return {
+            "name": self._fresh_name(),
+            "mmap_lock contended": thread.contended > 0,
+            "compat": thread.compat,
+            **given,
+        }
+
+    def _take(
+        self, thread: Thread, step: Step, choices: Mapping[str, object], told: str = ""
+    ) -> None:
+        """Execute a step that can happen."""
+        name = step.name
         before = self.system.copy() if self.watch else None
         if thread.regs.cpl == 3 and name != "sigkill":
             self.enter_kernel(thread)
@@ -228,6 +249,8 @@ class Machine:
         try:
             world.run(step)
         except Disabled:
+            if not world.changed:  # what is decided now makes it impossible
+                raise self._cannot(thread, name) from None
             raise AssertionError(f"{name} could happen and then could not") from None
         if world.picks.get("mmap_lock contended"):
             thread.contended -= 1
@@ -361,14 +384,16 @@ class Machine:
     # -- letting the kernel carry on ---------------------------------------------
     def next_step(self, thread: Thread) -> tuple[Step, Mapping[str, object]] | None:
         """What the kernel does next with a task by itself; None: it waits, or is in user mode."""
-        planned = thread.plan.get(thread.ctl)
+        if self.can_run(thread):
+            return None  # what comes next is for user code to say
+        planned = thread.plan and thread.plan.get(thread.ctl)
         if planned:
             name, given = planned
             if can_happen(self.system, thread.tid, BY_NAME[name], given):
                 return BY_NAME[name], given
             return None
-        for step in BY_ITSELF:
-            if thread.ctl in step.at and can_happen(self.system, thread.tid, step, {}):
+        for step in BY_ITSELF[thread.ctl]:
+            if can_happen(self.system, thread.tid, step, {}):
                 return step, {}
         return None
 
@@ -377,7 +402,8 @@ class Machine:
         following = self.next_step(thread)
         if following is None:
             raise NotNow(f"the kernel has nothing to do for {thread.name}")
-        self.step(thread, following[0].name, following[1])
+        step, given = following
+        self._take(thread, step, self._choices(thread, given))
 
     def settle(self, limit: int = 10_000) -> None:
         """Let everything that goes on by itself go on, tasks in order of their numbers."""
@@ -389,9 +415,11 @@ class Machine:
     def _carry_on(self, thread: Thread) -> bool:
         if thread.tid not in self.system.threads:
             return False
-        if self.next_step(thread) is not None:
-            self.kernel(thread)
-            if not self.moved:
-                raise NotNow(f"{thread.name} repeats a step that changes nothing, for ever")
-            return True
-        return False
+        following = self.next_step(thread)
+        if following is None:
+            return False
+        step, given = following
+        self._take(thread, step, self._choices(thread, given))
+        if not self.moved:
+            raise NotNow(f"{thread.name} repeats a step that changes nothing, for ever")
+        return True

@@ -79,10 +79,10 @@ class Pages:
 
     def within(self, start: int, end: int) -> list[int]:
         """The populated pages in [start, end), in order; never slower than either is large."""
-        numbers = range(start >> PAGE_SHIFT, end >> PAGE_SHIFT)
-        if len(numbers) < len(self.present):
-            return [n for n in numbers if n in self.present]
-        return sorted(n for n in self.present if n in numbers)
+        first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+        if last - first < len(self.present):
+            return [n for n in range(first, last) if n in self.present]
+        return sorted([n for n in self.present if first <= n < last])
 
     def forget(self, start: int, end: int) -> None:
         """Drop the contents of [start, end)."""
@@ -186,9 +186,10 @@ class Memory(Areas):
     def find_words(self, vma: Vma) -> Iterator[tuple[int, int]]:
         """Address and value of every nonzero aligned 8-byte word in an area, upwards."""
         for number in self.pages.within(vma.start, vma.end):
-            for offset, value in sorted(self.pages.present[number].words.items()):
-                if value:
-                    yield (number << PAGE_SHIFT) + offset, value
+            words = self.pages.present[number].words
+            for offset in sorted(words):
+                if words[offset]:
+                    yield (number << PAGE_SHIFT) + offset, words[offset]
 
     def populated(self, addr: int) -> bool:
         """The page at ``addr`` has been accessed since it was mapped."""

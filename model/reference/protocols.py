@@ -12,11 +12,12 @@ from model.reference.calls import clone3, vfork
 from model.reference.instructions import call, incsspq, jmp, on, pivot, pop, ret
 from model.reference.machine import Machine, NotNow
 from model.reference.memcalls import map_shadow_stack, mmap
+from model.reference.memory import PAGE_SHIFT
 from model.reference.operations import Address, Bytes, NewTask, operation
 from model.reference.signals import rt_sigreturn
 from model.reference.system import Context, Thread
 from model.reference.tokens import is_restore_token
-from model.reference.vma import PageFault
+from model.reference.vma import PAGE_SIZE, AddressSpace, PageFault
 
 LIBC = "C library"
 Generation = Literal["2.36", "2019"]
@@ -123,7 +124,23 @@ def _token_below(m: Machine, t: Thread, target: int) -> int | None:
             return None
         if is_restore_token(at, word):
             return at
+        at = _over_zeros(space, at, t.ssp)
     return None
+
+
+def _over_zeros(space: AddressSpace, at: int, end: int) -> int:
+    """From a word that has been read, downwards over words that are 0: no token, and no fault.
+
+    That is so in its page; who looks for ``end`` does not miss it.
+    """
+    if at % 8:
+        return at
+    page = first = at & -PAGE_SIZE
+    if first <= end <= at and end % 8 == 0:
+        first = end
+    words = space.pages.present[page >> PAGE_SHIFT].words
+    there = [page + o for o, value in words.items() if value and first <= page + o < at]
+    return max(there) + 8 if there else first
 
 
 def _walk(distance: int) -> None:

@@ -6,9 +6,9 @@ numbers: 64-bit addresses, sizes in bytes, the CPU's registers.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from model.cpu.concrete import ConcreteCpu
 from model.cpu.world import Frame
@@ -88,12 +88,15 @@ class Thread:
 
     def copy(self) -> Thread:
         """A thread that shares nothing with this one."""
-        other = copy.copy(self)
-        other.regs = copy.copy(self.regs)
+        other = Thread(*_contents(self))
+        other.regs = ConcreteCpu(self.regs, self.regs.memory)
         other.todo = deque(self.todo)
         other.plan = dict(self.plan)
         other.contexts = dict(self.contexts)
         return other
+
+
+_contents = attrgetter(*(f.name for f in fields(Thread)))
 
 
 @dataclass(slots=True)
@@ -152,7 +155,8 @@ class System:
 
     def copy(self) -> System:
         """A system that goes its own way; page contents are shared until written."""
-        other = copy.copy(self)
+        other = System(self.design, self.limit_bytes)
+        other.place = self.place
         other.threads = {n: t.copy() for n, t in self.threads.items()}
         other.groups = {
             n: Group(g.exit, g.exec_task, g.rlimit_stack, dict(g.handlers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from model.state import Record
 from model.world import U64, Cond, Term
@@ -50,26 +50,22 @@ class Truth(Cond):
         return self._value if isinstance(self._value, bool) else self._value()
 
     def __and__(self, other: Cond | bool) -> Cond:
-        return (
-            Truth(lambda: bool(self) and bool(other))
-            if _later(self, other)
-            else Truth(bool(self) and bool(other))
-        )
+        left, right = self._value, other._value if isinstance(other, Truth) else other
+        if callable(left) or callable(right):  # it has no value unless the other decides first
+            return Truth(lambda: bool(self) and bool(other))
+        return KNOWN[bool(left and right)]
 
     def __or__(self, other: Cond | bool) -> Cond:
-        return (
-            Truth(lambda: bool(self) or bool(other))
-            if _later(self, other)
-            else Truth(bool(self) or bool(other))
-        )
+        left, right = self._value, other._value if isinstance(other, Truth) else other
+        if callable(left) or callable(right):
+            return Truth(lambda: bool(self) or bool(other))
+        return KNOWN[bool(left or right)]
 
     def __invert__(self) -> Cond:
-        return Truth(not self._value) if isinstance(self._value, bool) else Truth(lambda: not self)
+        return Truth(lambda: not self) if callable(self._value) else KNOWN[not self._value]
 
 
-def _later(*conditions: Cond | bool) -> bool:
-    """Some of them has no value unless another decides first."""
-    return any(isinstance(c, Truth) and not isinstance(c._value, bool) for c in conditions)
+KNOWN = (Truth(False), Truth(True))
 
 
 def _refuse() -> bool:
@@ -90,7 +86,7 @@ class Value(Term):
             return Truth(_refuse)
         if isinstance(right, str) and not isinstance(self.value, str):
             raise TypeError(f"{self.value} is compared with {right!r}")
-        return Truth(bool(self.value is right or self.value == right))
+        return KNOWN[bool(self.value is right or self.value == right)]
 
     def __lt__(self, other: Term | int) -> Cond:
         return Truth(bool(self.value < plain(other)))
@@ -113,7 +109,7 @@ class Value(Term):
     def isin(self, values: Sequence[object]) -> Cond:
         if self.value is NOTHING:
             return Truth(_refuse)
-        return Truth(any(v is self.value or v == self.value for v in values))
+        return KNOWN[self.value in values]
 
     def __repr__(self) -> str:
         return f"Value({self.value!r})"
@@ -127,4 +123,4 @@ def plain(value: object) -> Any:
         return value.value
     if isinstance(value, Truth):
         return bool(value)
-    return cast(Any, value)
+    return value

@@ -15,6 +15,7 @@ from model.designs import Design
 from model.events import Event
 from model.kernel import FAMILIES, Step
 from model.kernel.errno import ENOMEM
+from model.kernel.signal import fatal_signal_pending
 from model.reference.system import Group as GroupState
 from model.reference.system import System, Thread
 from model.reference.tokens import SHSTK_TOKEN, restore_tokens
@@ -83,37 +84,41 @@ class ConcreteWorld:
     # -- handles -----------------------------------------------------------------
     def handle(self, sort: Sort, number: object) -> Any:
         """The record of an object, or of NULL."""
-        return RECORD_OF[sort](cast(Any, self), Value(number))
+        world: Any = self
+        record = Task if sort is Sort.TASK else RECORD_OF[sort]
+        return record(world, Value(number))
 
     @property
     def current(self) -> Task:
         """The task whose step this is."""
-        return cast(Task, self.handle(Sort.TASK, self._me))
+        return self.handle(Sort.TASK, self._me)  # type: ignore[no-any-return]
 
     def before(self, record: Record) -> Any:
         """The same object as it was before the step."""
         if self.system_before is None:
             raise ValueError("this world has not kept the state before the step")
-        return type(record)(cast(Any, ConcreteWorld(self.system_before, self._me)), *record.index)
+        world: Any = ConcreteWorld(self.system_before, self._me)
+        return type(record)(world, *record.index)
 
     # -- state -------------------------------------------------------------------
     def read(self, record: Record, field: Field[Any]) -> object:
         value = self._read(record, field.name)
-        if field.sort is None:
-            return Value(value)
-        return RECORD_OF[field.sort](cast(Any, self), Value(value))
+        return Value(value) if field.sort is None else self.handle(field.sort, value)
 
     def _read(self, record: Record, name: str) -> object:
-        index = [cast(Value, term).value for term in record.index]
-        if any(i is NULL or i is LEFT or i is NOTHING for i in index):
+        index: Any = record.index
+        number = index[0].value
+        if number is NULL or number is LEFT or number is NOTHING:
             return NOTHING
         if isinstance(record, Task):
-            thread = self.system.threads.get(index[0])
+            thread = self.system.threads.get(number)
             return _initial(Task, name) if thread is None else task_field(thread, name)
         if isinstance(record, Group):
-            return getattr(self.system.groups[index[0]], name)
-        space = self.system.mms.get(index[0])
-        return _mapping_field(space, index[1], name)
+            return getattr(self.system.groups[number], name)
+        range_ = index[1].value
+        if range_ is NULL or range_ is LEFT or range_ is NOTHING:
+            return NOTHING
+        return _mapping_field(self.system.mms.get(number), range_, name)
 
     def write(self, record: Record, field: Field[Any], value: object) -> None:
         self._change()
@@ -317,7 +322,8 @@ class ConcreteWorld:
     # -- running -------------------------------------------------------------------
     def run(self, step: Step) -> None:
         """Execute a step; Disabled where it cannot happen, and then nothing has changed."""
-        self.require(self.current.ctl.isin(step.at))
+        thread = self.system.threads.get(self._me)
+        self.require(thread is not None and thread.ctl in step.at)
         step.run(cast(Any, self))
 
 
@@ -330,6 +336,25 @@ def can_happen(system: System, tid: int, step: Step, given: Mapping[str, object]
     except Changes:
         pass
     return True
+
+
+class _Member:
+    """A task for text that asks for its group and nothing else: plain values, no world."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, tid: int, group: GroupState) -> None:
+        self.tid = tid
+        self.group = group
+
+    def __eq__(self, other: object) -> bool:
+        return other == self.tid
+
+
+def is_dying(system: System, thread: Thread) -> bool:
+    """A fatal signal is pending for a task, as the text says; asked for far more than all else."""
+    group = system.groups[thread.group]  # type: ignore[index]
+    return bool(fatal_signal_pending(cast(Any, _Member(thread.tid, group))))
 
 
 def page_up(size: int) -> int:
@@ -434,4 +459,13 @@ def _set_mapping_field(space: AddressSpace, range_: Range, name: str, value: Any
     raise AssertionError(f"the kernel does not write a mapping's {name}")
 
 
-__all__ = ["Changes", "ConcreteWorld", "Ctl", "Disabled", "Kind", "areas_in", "can_happen"]
+__all__ = [
+    "Changes",
+    "ConcreteWorld",
+    "Ctl",
+    "Disabled",
+    "Kind",
+    "areas_in",
+    "can_happen",
+    "is_dying",
+]

@@ -18,6 +18,7 @@ from shstk.conform.campaign import Campaign, Ended, Outcome, configured
 from shstk.conform.causable import NotCausable
 from shstk.conform.compare import Divergence
 from shstk.conform.compile import Case, compile_scenario
+from shstk.conform.instructions.command import MOST as INSTRUCTIONS_MAX
 from shstk.conform.instructions.command import command as instructions
 from shstk.conform.observe import Garbled
 from shstk.conform.scenarios import random_case
@@ -91,9 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.instructions is not None:
         if arguments.scenarios is not None:
             raise UserError("--scenarios and --instructions are campaigns of their own: say one")
-        arguments.cases = arguments.instructions
+        arguments.cases = _within("--instructions", arguments.instructions, INSTRUCTIONS_MAX)
         return instructions(arguments)
-    design = given.design(arguments.design)
+    design, seed = given.design(arguments.design), given.seed(arguments)
     want_machine(design)
     meter = Meter()
     scenarios = [_read(Path(name)) for name in arguments.files]
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.kernel is not None or arguments.on == "host":
             design = configured(design, Campaign(where.boot))
-        cases, refused = _cases(scenarios, count, arguments.seed, design, meter)
+        cases, refused = _cases(scenarios, count, seed, design, meter)
         for path, reason in refused:
             meter.clear()
             print(f"shstk: not run: {path}: {reason}", file=sys.stderr)
@@ -123,9 +124,14 @@ def _count(arguments: argparse.Namespace) -> int:
     count = arguments.scenarios
     if count is None:
         return 0 if arguments.files else SCENARIOS
-    if not 0 <= count <= SCENARIOS_MAX:
-        raise UserError(f"--scenarios {count}: a number from 0 to {SCENARIOS_MAX:,}")
-    return int(count)
+    return _within("--scenarios", count, SCENARIOS_MAX)
+
+
+def _within(option: str, number: int, most: int) -> int:
+    """The number, if it is one that the option takes."""
+    if not 0 <= number <= most:
+        raise UserError(f"{option} {number}: a number from 0 to {most:,}")
+    return number
 
 
 def _read(path: Path) -> Scenario:
@@ -282,7 +288,7 @@ class Teller:
         verdict += ", interrupted" * interrupted
         print(
             f"{self.design.name} against {self._kernel(campaign)} on {self.where.on}: "
-            f"{of} scenarios, {steps:,} steps, {verdict}"
+            f"{of} scenario{'s' * (count != 1)}, {steps:,} step{'s' * (steps != 1)}, {verdict}"
         )
 
 

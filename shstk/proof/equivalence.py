@@ -34,9 +34,10 @@ from shstk.proof.differences import (
     of_what_is_seen,
 )
 from shstk.proof.forking import Fork, Stop, covered, endings
-from shstk.proof.ground import Place, instantiate
+from shstk.proof.ground import Place
 from shstk.proof.heap import Heap
 from shstk.proof.induction import enabled_steps
+from shstk.proof.instances import instantiate
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import task_at
 from shstk.proof.problem import Problems

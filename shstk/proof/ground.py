@@ -9,7 +9,7 @@ the terms that the formulas apply a state variable to.  Solvers see no quantifie
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ import z3
 
 from model.state import Sort
 from shstk.proof import lowlevel
-from shstk.proof.sorts import INDEX, NAMES, Universe
+from shstk.proof.sorts import NAMES, Universe
 from shstk.proof.terms import SymbolicCond, Tree
 
 Place = tuple[Any, ...]  # the terms of an index: (task,), (group,), (mm, address)
@@ -58,12 +58,28 @@ class Universal:
 
 @dataclass
 class Instance:
-    """A ground formula, where it looks (a schema's instance does not say), what it brings."""
+    """A ground formula, where it looks (a schema's instance does not say), what it brings.
+
+    ``objects``: of a lemma's, at which terms.
+    """
 
     formula: Any
     places: tuple[Place, ...] = ()
     universals: list[Universal] = field(default_factory=list)
     id: int = -1  # the formula's, where it is kept
+    objects: Place | None = None
+
+
+class Naming:
+    """Names for the constants that formulas bring: the same whenever the same are made."""
+
+    def __init__(self, of: str) -> None:
+        self.of = of
+        self._count = itertools.count()
+
+    def new(self, what: str) -> str:
+        """For example ``witness.fork.3.0``, the first that path ``fork 3`` brings."""
+        return f"{what}.{self.of}.{next(self._count)}"
 
 
 class Grounder:
@@ -73,34 +89,51 @@ class Grounder:
         self.universe = universe
         self._count = itertools.count()
         self._places: dict[int, tuple[Any, tuple[Place, ...]]] = {}
+        self._texts: dict[int, tuple[Any, str]] = {}
         self._instances: dict[tuple[Any, ...], Instance] = {}
         self._kept: list[Any] = []  # terms whose ids are keys must not be freed
 
     # -- conditions ------------------------------------------------------------------
-    def assumed(self, name: str, condition: SymbolicCond, positive: bool = True) -> Instance:
-        """A condition that is assumed, or (``positive`` false) whose negation is."""
+    def assumed(
+        self,
+        name: str,
+        condition: SymbolicCond,
+        positive: bool = True,
+        naming: Naming | None = None,
+    ) -> Instance:
+        """A condition that is assumed, or (``positive`` false) whose negation is.
+
+        ``naming``: of the constants it brings; None: names that nothing else has.
+        """
+        naming = naming or Naming(str(next(self._count)))
         universals: list[Universal] = []
-        formula = self._ground(name, condition, positive, universals, self._fresh)
+
+        def fresh(sort: Sort) -> Any:
+            return z3.Const(naming.new("witness"), self.universe.sorts[sort])
+
+        formula = self._ground(name, condition, positive, universals, fresh, naming)
         return Instance(formula, self.places(formula), universals)
 
-    def refuted(self, name: str, condition: SymbolicCond, first: int = 0) -> Instance:
+    def refuted(
+        self, name: str, condition: SymbolicCond, first: int = 0, naming: Naming | None = None
+    ) -> Instance:
         """The negation of a claim to be proved, its witnesses shared with other claims'.
 
         ``first``: as many objects of a sort the claim is about already.
         """
+        naming = naming or Naming(str(next(self._count)))
         counts = {s: itertools.count(first) for s in Sort}
         universals: list[Universal] = []
-        formula = self._ground(
-            name, condition, False, universals, lambda s: self.skolem(s, next(counts[s]))
-        )
+
+        def fresh(sort: Sort) -> Any:
+            return self.skolem(sort, next(counts[sort]))
+
+        formula = self._ground(name, condition, False, universals, fresh, naming)
         return Instance(formula, self.places(formula), universals)
 
     def skolem(self, sort: Sort, number: int) -> Any:
         """The ``number``-th object of which a claim to be proved is false."""
         return z3.Const(f"{NAMES[sort].lower()}.{number}", self.universe.sorts[sort])
-
-    def _fresh(self, sort: Sort) -> Any:
-        return z3.Const(f"witness.{next(self._count)}", self.universe.sorts[sort])
 
     def _ground(
         self,
@@ -109,23 +142,24 @@ class Grounder:
         positive: bool,
         universals: list[Universal],
         fresh: Callable[[Sort], Any],
+        naming: Naming,
     ) -> Any:
         if not isinstance(c, Tree):
             return c.term if positive else z3.Not(c.term)
         if c.op == "not":
-            return self._ground(name, c.parts[0], not positive, universals, fresh)
+            return self._ground(name, c.parts[0], not positive, universals, fresh, naming)
         if c.op in ("and", "or"):
-            parts = [self._ground(name, p, positive, universals, fresh) for p in c.parts]
+            parts = [self._ground(name, p, positive, universals, fresh, naming) for p in c.parts]
             return z3.And(*parts) if (c.op == "and") == positive else z3.Or(*parts)
         assert c.op == "exists" and c.body is not None
         sorts = tuple(c.sorts)
         if not positive:
-            guard = z3.Const(f"all.{next(self._count)}", z3.BoolSort())
+            guard = z3.Bool(naming.new("all"))
             universals.append(Universal(name, guard, sorts, c.body, False))
             return guard
         witnesses = [fresh(s) for s in sorts]
         real = [self.universe.is_object(s, w) for s, w in zip(sorts, witnesses, strict=True)]
-        body = self._ground(name, c.body(*witnesses), True, universals, fresh)
+        body = self._ground(name, c.body(*witnesses), True, universals, fresh, naming)
         return z3.And(*real, body)
 
     # -- instances -------------------------------------------------------------------
@@ -150,14 +184,18 @@ class Grounder:
         if universal.schema is not None:
             # No quantifier inside: made once, and then only its variables are replaced.
             schema = universal.schema
-            return Instance(lowlevel.substitute(schema.formula, schema.pointers, objects))
+            made = lowlevel.substitute(schema.formula, schema.pointers, objects)
+            return Instance(made, objects=tuple(objects))
         real = [
             self.universe.is_object(s, o) for s, o in zip(universal.sorts, objects, strict=True)
         ]
-        made = self.assumed(universal.name, universal.body(*objects), universal.positive)
+        of = universal.name if universal.guard is None else self.text(universal.guard)
+        naming = Naming(f"{of}({', '.join(map(self.text, objects))})")
+        made = self.assumed(universal.name, universal.body(*objects), universal.positive, naming)
         given = real if universal.guard is None else [universal.guard, *real]
         formula = z3.Implies(z3.And(*given), made.formula) if given else made.formula
-        return Instance(formula, made.places, made.universals)
+        of_a_lemma = tuple(objects) if universal.guard is None else None
+        return Instance(formula, made.places, made.universals, objects=of_a_lemma)
 
     def instance_places(self, universal: Universal, objects: Sequence[Any]) -> tuple[Place, ...]:
         """Where a universal looks at some terms."""
@@ -213,6 +251,14 @@ class Grounder:
             return z3.Not(parts[0])
         return z3.And(*parts) if c.op == "and" else z3.Or(*parts)
 
+    def text(self, term: Any) -> str:
+        """A term as text, without the bars around its names."""
+        known = self._texts.get(term.get_id())
+        if known is None:
+            known = term, " ".join(term.sexpr().split()).replace("|", "")
+            self._texts[term.get_id()] = known
+        return known[1]
+
     # -- where formulas look ------------------------------------------------------------
     def places(self, term: Any) -> tuple[Place, ...]:
         """The indices at which a formula reads a state variable."""
@@ -252,72 +298,3 @@ class Grounder:
                     if tuple(a.get_id() for a in args) in at:
                         found[t.get_id()] = (t,)
         return tuple(found.values())
-
-
-Found = tuple[tuple[int, ...], Place]  # terms, with their ids before them
-
-
-class Terms:
-    """The terms that universals are instantiated at, by how far they are from the claims."""
-
-    def __init__(self) -> None:
-        self._sorts = {name: sort for sort, name in NAMES.items()}
-        self._known: set[tuple[int, ...]] = set()
-        self._at: list[dict[tuple[Sort, ...], list[Found]]] = []
-
-    def add(self, places: Iterable[Place]) -> None:
-        """The next level; terms that are known already belong to an earlier one."""
-        new: dict[tuple[Sort, ...], list[Found]] = {}
-        for place in places:
-            for part in dict.fromkeys((place, *((t,) for t in place))):
-                key = tuple(t.get_id() for t in part)
-                if key not in self._known:
-                    self._known.add(key)
-                    sorts = tuple(self._sorts[str(t.sort())] for t in part)
-                    new.setdefault(sorts, []).append((key, part))
-        self._at.append(new)
-
-    def tuples(self, sorts: tuple[Sort, ...], level: int) -> Iterator[Found]:
-        """Tuples at a level: of one variable or a mapping all, of several only the nearest."""
-        if len(sorts) == 1 or sorts in INDEX.values():
-            yield from self._at[level].get(sorts, [])
-        elif level == 0:
-            ranges = [self._at[0].get((s,), []) for s in sorts]
-            for chosen in itertools.product(*ranges):
-                yield tuple(i[0] for i, _ in chosen), tuple(t[0] for _, t in chosen)
-
-
-def instantiate(
-    grounder: Grounder, universals: Sequence[Universal], places: Iterable[Place]
-) -> Iterator[tuple[str, Instance]]:
-    """Instances of all universals at some terms, by the name of the claim.
-
-    A claim with an existential of its own brings a witness; at that, and where its claim
-    looks, the others are instantiated too, but no more witnesses are asked for.
-    """
-    terms = Terms()
-    known = list(universals)
-    done: set[tuple[Any, ...]] = set()
-    todo: Iterable[Place] = places
-    for level in (0, 1):
-        terms.add(todo)
-        found: dict[tuple[int, ...], Place] = {}
-        at = 0
-        while at < len(known):
-            universal = known[at]
-            at += 1
-            brings = universal.schema is None and universal.guard is None
-            if brings and level > 0:
-                continue
-            for each in range(level + 1):
-                for ids, objects in terms.tuples(universal.sorts, each):
-                    key = (*universal.key, *ids)
-                    if key in done:
-                        continue
-                    done.add(key)
-                    made = grounder.instance(universal, objects, key)
-                    yield universal.name, made
-                    known += made.universals
-                    if brings:
-                        found.update((tuple(t.get_id() for t in p), p) for p in made.places)
-        todo = list(found.values())

@@ -7,20 +7,29 @@ guess: it is the obligations, asked afterwards, that prove it.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
-import os
+import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from model.designs import Design
 from model.kernel import STEPS, Step
+from shstk.collecting import SELDOM
+from shstk.loader import design_files
+from shstk.pool import cores
 from shstk.proof.batch import Batch
+from shstk.proof.hints import Hint, Hints, recorded
 from shstk.proof.initial import initial_batch
 from shstk.proof.invariants import Invariant
+from shstk.proof.path_solver import Found, conjunct
+from shstk.proof.proved import Proved
 from shstk.proof.solvers import solve
-from shstk.proof.worker import Found, Proved, Worker
+from shstk.proof.step_proof import Shared
+from shstk.proof.worker import Worker
+from shstk.search import text_failure
 
 Tell = Callable[[str], None]
 # Steps that take long, by how much longer than the others: for an even share.
@@ -76,16 +85,18 @@ class Prover:
     switched_off: frozenset[str]
     pool: Sequence[Invariant]
     tell: Tell = lambda _text: None
+    hints: Hints = field(default_factory=recorded)
+    shared: Shared | None = None
     hands: list[_Hand] = field(default_factory=list)
     needed: dict[str, frozenset[str]] = field(default_factory=dict)  # lemmas, by path
 
     def __enter__(self) -> Prover:
         context = multiprocessing.get_context("fork")
-        count = max(1, min(len(os.sched_getaffinity(0)), len(self.steps)))
+        count = max(1, min(cores(), len(self.steps)))
         for share in _shares(self.steps, count):
             ours, theirs = context.Pipe()
-            arguments = (theirs, self.design, share, self.switched_off, self.pool)
-            process = context.Process(target=_serve, args=arguments, daemon=True)
+            about = (self.design, share, self.switched_off, self.pool, self.hints, self.shared)
+            process = context.Process(target=_serve, args=(theirs, about), daemon=True)
             process.start()
             theirs.close()
             self.hands.append(_Hand(process, ours))
@@ -138,6 +149,10 @@ class Prover:
         """The obligations of every path, in the order of the steps."""
         self.tell(f"{self.design.name}: {len(kept)} inductive claims, writing obligations")
         found: list[Proved] = self._all(("obligations", frozenset(kept), explain))
+        failed = {conjunct(goal) for p in found for goal in p.failing}
+        for p in found:
+            # Which of these were asked depends on how the steps were shared out.
+            _give_up(p, {goal for goal in p.late if conjunct(goal) in failed})
         order = {s.name: n for n, s in enumerate(self.steps)}
         return sorted(found, key=lambda p: (order[p.step], int(p.path.rsplit(" ", 1)[1])))
 
@@ -148,6 +163,10 @@ class Prover:
             self.tell(f"{self.design.name}: without {name}")
             out[name] = tuple(self._all(("missing", frozenset(kept), name)))
         return out
+
+    def used(self) -> set[tuple[str, Hint]]:
+        """The instances of lemmas that the proofs use, by the step."""
+        return set(self._all(("used",)))
 
     def coverage(self) -> list[Batch]:
         """For each step, that its paths are all there are."""
@@ -162,8 +181,11 @@ def induction(
     pool: Sequence[Invariant],
     tell: Tell = lambda _text: None,
     explain: bool = False,
+    shared: Shared | None = None,
 ) -> Induction:
     """Everything that is to be proved of a design, with what is taken to be inductive.
+
+    ``shared``: what is known of steps, and kept for others; not where the proofs are explained.
 
     Raises what the design's text raises.
     """
@@ -177,7 +199,9 @@ def induction(
         if a.status != "unsat"
     ]
     holding = {i.name for i in pool} - {d.name for d in false}
-    with Prover(design, steps, switched_off, pool, tell) as prover:
+    with Prover(
+        design, steps, switched_off, pool, tell, shared=None if explain else shared
+    ) as prover:
         kept, dropped = prover.largest(holding)
         proved = prover.obligations(kept, explain)
         missing = prover.missing(kept) if explain else {}
@@ -185,6 +209,14 @@ def induction(
     goals = tuple(g for g in initial.goals if g.name in kept)
     initial = Batch(initial.name, initial.prelude, goals, initial.about)
     return Induction(tuple(kept), [*false, *dropped], initial, coverage, proved, missing)
+
+
+def _give_up(proved: Proved, goals: Collection[str]) -> None:
+    """Do not prove some goals of a path."""
+    if goals:
+        left = tuple(g for g in proved.batch.goals if g.name not in goals)
+        proved.batch = replace(proved.batch, goals=left)
+        proved.failing += tuple(sorted(goals))
 
 
 def enabled_steps(families: Collection[str]) -> list[Step]:
@@ -202,25 +234,27 @@ def _shares(steps: Sequence[Step], count: int) -> list[list[Step]]:
     return shares
 
 
-def _serve(
-    line: Connection,
-    design: Design,
-    steps: Sequence[Step],
-    switched_off: frozenset[str],
-    pool: Sequence[Invariant],
-) -> None:
+def _serve(line: Connection, about: tuple[Any, ...]) -> None:
     """A worker's life: build, then answer until the line is closed."""
+    gc.set_threshold(*SELDOM)  # terms are many, live long, and know no cycles
     worker: Worker | None = None
     try:
         while True:
             request = line.recv()
             try:
                 if worker is None:
-                    worker = Worker(design, steps, switched_off, pool)
+                    worker = Worker(*about)
                 line.send(getattr(worker, request[0])(*request[1:]))
             except KeyboardInterrupt:
                 raise
             except Exception as error:  # noqa: BLE001 - the master raises it again
-                line.send(error)
+                line.send(_placed(error, about[0]))
     except (EOFError, OSError, KeyboardInterrupt):
         pass
+
+
+def _placed(error: Exception, design: Design) -> Exception:
+    """What the design's own text has raised, with the place: another process cannot see that."""
+    files = {str(path) for path in design_files(design)}
+    frames = traceback.extract_tb(error.__traceback__)
+    return text_failure(error, design) if any(f.filename in files for f in frames) else error

@@ -12,7 +12,8 @@ from model.state import FIRST_TASK, Field, Group, Mapping, Record, Sort, Task, f
 from model.world import Cond
 from shstk.proof.batch import Batch, batch
 from shstk.proof.forking import Fork
-from shstk.proof.ground import Universal, instantiate
+from shstk.proof.ground import Universal
+from shstk.proof.instances import instantiate
 from shstk.proof.invariants import Invariant
 from shstk.proof.problem import Problems
 from shstk.proof.sorts import INDEX, encode, unbounded

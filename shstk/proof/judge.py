@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from counterexamples.trace import Trace
@@ -10,7 +10,7 @@ from model.designs import Design
 from properties import PROPERTIES
 from shstk.cache import digest, explored_sources, kept
 from shstk.plan import in_environment
-from shstk.pool import Meter, run
+from shstk.pool import Meter, Teller, run
 from shstk.proof.proofs import (
     ClaimProof,
     DesignProof,
@@ -18,7 +18,7 @@ from shstk.proof.proofs import (
     PropertyProof,
     prove,
 )
-from shstk.search import InternalError, answer_to
+from shstk.search import InternalError, answer_to, text_failures
 from shstk.space import Bound
 from shstk.verdicts import (
     HOLDS,
@@ -101,22 +101,48 @@ def promote(report: Report, proof: DesignProof) -> None:
 
 
 def prove_reports(
-    reports: Sequence[Report], designs: Sequence[Design], without: frozenset[str], meter: Meter
+    reports: Sequence[Report],
+    designs: Sequence[Design],
+    without: frozenset[str],
+    meter: Meter,
+    known: Sequence[DesignProof] = (),
 ) -> bool:
     """Prove what can be proved in the ordinary environment; True if Ctrl-C cut it short.
 
-    Raises InternalError if a proof and an exploration contradict each other.
+    ``known`` proofs are there already.  Raises InternalError if a proof and an exploration
+    contradict each other.
     """
+    of = {proof.design: proof for proof in known}
     by_name = {d.name: d for d in designs}
-    for report in reports:
-        open_ = any(v.status in (HOLDS, NOT_APPLICABLE) for v in report.verdicts)
-        if report.environment == "ordinary" and open_:
+    open_ = [
+        report
+        for report in reports
+        if report.environment == "ordinary"
+        and any(v.status in (HOLDS, NOT_APPLICABLE) for v in report.verdicts)
+    ]
+    interrupted = False
+    for report in open_:
+        if report.design not in of:
             try:
-                proof = prove(by_name[report.design], "ordinary", without, meter=meter)
-            except Interrupted:
-                return True
-            promote(report, proof)
-    return False
+                of[report.design] = prove_one((by_name[report.design], without), meter.show)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
+    meter.clear()
+    for report in open_:
+        if report.design in of:
+            promote(report, of[report.design])
+    return interrupted
+
+
+def prove_one(asked: tuple[Design, frozenset[str]], tell: Callable[[str], None]) -> DesignProof:
+    """A task for ``shstk.pool``."""
+    design, without = asked
+    try:
+        with text_failures(design):
+            return prove(design, "ordinary", without, meter=Teller(tell))
+    except Interrupted:
+        raise KeyboardInterrupt from None
 
 
 def judge(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import z3
 
 from model.designs import Design
 from model.state import Field, Sort
-from shstk.proof.ground import Grounder, Instance, Place, Universal, instantiate
+from shstk.proof.ground import Grounder, Instance, Naming, Place, Universal
 from shstk.proof.heap import Heap
+from shstk.proof.instances import Only, instantiate
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import Path
 from shstk.proof.sorts import INDEX, Universe, births, functions
@@ -27,13 +29,42 @@ class Claimed:
     negated: Any
 
 
+Premises = list[tuple[str, Instance]]  # by the lemma's name; '' for what is always assumed
+
+
 @dataclass
 class Problem:
-    """Ground premises by name ('' what is always assumed), and the claims' negations."""
+    """The claims' negations, and ground premises: the path's own, and instances of universals."""
 
     path: Path
-    premises: list[tuple[str, Instance]]
-    claims: list[Claimed]
+    grounder: Grounder
+    lemmas: frozenset[str]
+    universals: list[Universal]
+    given: list[Instance] = field(default_factory=list)
+    claims: list[Claimed] = field(default_factory=list)
+    places: dict[tuple[int, ...], Place] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        """What the names of the path's own constants have, and no others'."""
+        return self.path.name.replace(" ", ".")
+
+    @cached_property
+    def premises(self) -> Premises:
+        """With the universals at all terms that are near."""
+        return self.premises_at(None)
+
+    def premises_at(self, only: Only | None) -> Premises:
+        """With the lemmas there only (None: everywhere)."""
+        out = [("", made) for made in self.given]
+        places = self.places.values()
+        for name, made in instantiate(self.grounder, self.universals, places, only, self.tag):
+            out.append((name if name in self.lemmas else "", made))
+        return out
+
+    def look(self, where: Iterable[Place]) -> None:
+        """Universals are to be instantiated there."""
+        self.places.update((tuple(t.get_id() for t in p), p) for p in where)
 
 
 class Problems:
@@ -46,7 +77,7 @@ class Problems:
         self.grounder = Grounder(universe)
         self.base = functions(universe)
         self.old = Heap(self.base)
-        self.names = {i.name for i in pool}
+        self.names = frozenset(i.name for i in pool)
         self.universals = [self._universal(i) for i in pool]
         self.claims = [(i, self._refuted(u)) for i, u in zip(pool, self.universals, strict=True)]
 
@@ -76,32 +107,25 @@ class Problems:
 
     def problem(self, path: Path) -> Problem:
         """What is to be proved of a path."""
-        premises = [("", Instance(axiom, id=axiom.get_id())) for axiom in self.universe.axioms]
-        universals = list(self.universals)
-        places: dict[tuple[int, ...], Place] = {}
-
-        def look(where: Iterable[Place]) -> None:
-            places.update((tuple(t.get_id() for t in p), p) for p in where)
-
-        look([path.world.index(path.world.current)])
+        axioms = [Instance(axiom, id=axiom.get_id()) for axiom in self.universe.axioms]
+        problem = Problem(path, self.grounder, self.names, [*self.universals], axioms)
+        naming = Naming(problem.tag)
+        problem.look([path.world.index(path.world.current)])
         for condition in (*path.world.path, *path.world.granted):
-            made = self.grounder.assumed(path.name, condition)
+            made = self.grounder.assumed(path.name, condition, naming=naming)
             made.id = made.formula.get_id()
-            premises.append(("", made))
-            look(made.places)
-            universals += made.universals
+            problem.given.append(made)
+            problem.look(made.places)
+            problem.universals += made.universals
         changes = self._changes(path)
         for _, body in changes:
-            look(self.grounder.places(body))
-        problem = Problem(path, premises, [])
+            problem.look(self.grounder.places(body))
         written = _written(changes)
-        for claimed, where, more in self._claims(path, changes):
+        for claimed, where, more in self._claims(path, changes, naming):
             problem.claims.append(claimed)
-            look(where)
-            look(p for place in where for p in _moved(place, written))
-            universals += more
-        for name, made in instantiate(self.grounder, universals, places.values()):
-            premises.append((name if name in self.names else "", made))
+            problem.look(where)
+            problem.look(p for place in where for p in _moved(place, written))
+            problem.universals += more
         return problem
 
     def _changes(self, path: Path) -> list[tuple[Any, Any]]:
@@ -118,18 +142,18 @@ class Problems:
         return out
 
     def _claims(
-        self, path: Path, changes: list[tuple[Any, Any]]
+        self, path: Path, changes: list[tuple[Any, Any]], naming: Naming
     ) -> Iterable[tuple[Claimed, tuple[Place, ...], list[Universal]]]:
         for invariant, before in self.claims:
             if before is None:
-                yield self._about(invariant, path.world.heap)
+                yield self._about(invariant, path.world.heap, naming)
                 continue
             term, where = before
             now = z3.substitute_funs(term, *changes) if changes else term
             if not now.eq(term):  # otherwise no variable that it speaks about changes
                 yield Claimed(invariant.name, "invariant", z3.Not(now)), where, []
         for number, event in enumerate(path.events):
-            made = self.grounder.refuted(event.name, event.holds)
+            made = self.grounder.refuted(event.name, event.holds, naming=naming)
             claimed = Claimed(f"{event.name} {number}", "event", made.formula)
             where = (*made.places, *self.grounder.named(made.formula, made.places))
             yield claimed, where, made.universals
@@ -138,7 +162,7 @@ class Problems:
             yield claimed, self.grounder.places(real_), []
 
     def _about(
-        self, invariant: Invariant, heap: Heap
+        self, invariant: Invariant, heap: Heap, naming: Naming | None = None
     ) -> tuple[Claimed, tuple[Place, ...], list[Universal]]:
         """A claim with an existential of its own, in a state."""
         there = self._skolems(invariant.sorts)
@@ -147,6 +171,7 @@ class Problems:
             invariant.name,
             invariant.at(self.universe, self.design, heap, there),
             len(invariant.sorts),
+            naming,
         )
         negated = z3.And(*real, made.formula)
         where = (*made.places, *((t,) for t in there))

@@ -13,14 +13,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from shstk.cache import directory
 from shstk.proof.batch import Batch
 
-VERSION = 1
+VERSION = 2
 TOO_BIG = 4 << 20  # bytes after which a file of answers starts over
 STATUSES = ("unsat", "sat", "unknown")
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -48,6 +48,13 @@ class Planned:
 def script_digest(script: str) -> str:
     """A digest of a whole script."""
     return hashlib.sha256(script.encode()).hexdigest()
+
+
+def goal_digests(batch: Batch) -> Iterator[str]:
+    """A digest for each goal, of all that its script is made of."""
+    given = script_digest(batch.prelude)
+    for goal in batch.goals:
+        yield script_digest(f"{batch.name}\0{given}\0{goal.name}\0{goal.negated}")
 
 
 def verdict_key(script: str, identity: str) -> str:
@@ -169,7 +176,11 @@ def verdicts(plan_key: str, identity: str) -> list[tuple[Planned, Verdict]] | No
 
 def plan_of(batches: Iterable[Batch]) -> list[Planned]:
     """Everything that these batches ask."""
-    return [Planned(b.name, g.name, script_digest(b.script(g))) for b in batches for g in b.goals]
+    return [
+        Planned(b.name, g.name, digest)
+        for b in batches
+        for g, digest in zip(b.goals, goal_digests(b), strict=True)
+    ]
 
 
 def answered(plan_key: str, identity: str, open_: Collection[tuple[str, str]] = ()) -> bool:

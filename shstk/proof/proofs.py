@@ -11,6 +11,7 @@ import builtins
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from model.designs import Design
 from model.kernel import FAMILIES
@@ -19,10 +20,12 @@ from shstk.build import CLAIMS
 from shstk.cache import ROOT, digest, found, keep
 from shstk.plan import families_in
 from shstk.pool import Meter
-from shstk.proof import proof_cache
+from shstk.proof import hints, proof_cache
 from shstk.proof.induction import Dropped, Induction, enabled_steps, induction
-from shstk.proof.invariants import of_chains, pool
+from shstk.proof.invariants import Invariant, of_chains, pool
+from shstk.proof.path_solver import conjunct
 from shstk.proof.solvers import identity, solve
+from shstk.proof.step_proof import Shared
 from shstk.verdicts import NOT_INDUCTIVE, PROVED, UNKNOWN
 
 # What the obligations of a design are made from, besides the design.
@@ -148,15 +151,28 @@ def obligations(
     # Where a waiter can die and leave its child, chains break: to try these would only take time.
     tried = pool() if "vfork-abandon" in families else (*pool(), *of_chains())
     try:
-        return induction(design, enabled_steps(families), without, tried, tell, explain)
+        steps = enabled_steps(families)
+        return induction(design, steps, without, tried, tell, explain, _shared(without, tried))
     except KeyboardInterrupt:
         raise Interrupted from None
 
 
-def _key(design: Design, environment: str, without: frozenset[str], explain: bool) -> str:
-    sources = [p for part in TEXT for p in (ROOT / part).glob("*.py")]
+def _sources(text: Sequence[str]) -> list[Path]:
+    sources = [p for part in text for p in (ROOT / part).glob("*.py")]
     sources += [p for part in MAKERS for p in (ROOT / part).rglob("*.py")]
     sources += [ROOT / "shstk" / f"{name}.py" for name in ("build", "identities", "plan")]
+    return [*sources, hints.FILE]
+
+
+def _shared(without: frozenset[str], tried: Sequence[Invariant]) -> Shared:
+    """What steps' proofs depend on, besides what the step asks of the design."""
+    names = " ".join(i.name for i in tried)
+    sources = _sources([part for part in TEXT if part != "model/designs"])
+    return Shared(digest(f"step {sorted(without)} {names} {identity('z3')}", sources, None))
+
+
+def _key(design: Design, environment: str, without: frozenset[str], explain: bool) -> str:
+    sources = _sources(TEXT)
     what = f"proof {design.name} {environment} {sorted(without)} {explain} {identity('z3')}"
     return digest(what, sources, design)
 
@@ -167,7 +183,7 @@ def _spoiled(proof: DesignProof, failed: set[tuple[str, str]]) -> DesignProof:
     Nothing rests on a claim about an event.  A claim about states is part of the invariant.
     """
     events = {p.name for p in CLAIMS if isinstance(p.conjunct, EventConjunct)}
-    only = {_name(goal) for _, goal in failed}
+    only = {conjunct(goal) for _, goal in failed}
     basis = not only <= events
 
     def claim(of: str, c: ClaimProof) -> ClaimProof:
@@ -207,10 +223,10 @@ def _property(prop: Property, made: Induction, unsafe: bool) -> PropertyProof:
     for c in prop.conjuncts:
         name = f"{prop.id}/{c.name}"
         if isinstance(c, EventConjunct):
-            where = [(p.path, g) for p in made.proved for g in p.failing if _name(g) == name]
+            where = [(p.path, g) for p in made.proved for g in p.failing if conjunct(g) == name]
             unknown = any(name in _names(p.unknown) for p in made.proved)
             idle = not any(name in p.witnessed for p in made.proved)
-            used = [set(n) for p in made.proved for g, n in p.needed.items() if _name(g) == name]
+            used = [set(n) for p in made.proved for g, n in p.needed.items() if conjunct(g) == name]
         else:
             where = [(d.path, name) for d in made.dropped if d.name == name]
             unknown = any(d.unknown for d in made.dropped if d.name == name)
@@ -233,10 +249,5 @@ def _needed(made: Induction) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(used - {name})) for name, used in sorted(out.items())}
 
 
-def _name(goal: str) -> str:
-    """The conjunct that an event's goal is about: the number of the event is left out."""
-    return goal.rsplit(" ", 1)[0]
-
-
 def _names(goals: Sequence[str]) -> set[str]:
-    return {_name(g) for g in goals}
+    return {conjunct(g) for g in goals}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from multiprocessing import connection
 from typing import Any
 
 from shstk.errors import UserError
-from shstk.pool import Meter
+from shstk.pool import Meter, cores
 from shstk.proof import proof_cache
 from shstk.proof.batch import Batch, Goal, forms
 from shstk.proof.engines import (
@@ -94,14 +93,12 @@ def solve(
     whole = identity(solver, rlimit)
     budget = _budget(solver, rlimit)
     at = [(b, g) for b in range(len(batches)) for g in range(len(batches[b].goals))]
-    digests = [proof_cache.script_digest(batches[b].script(batches[b].goals[g])) for b, g in at]
+    digests = [digest for one in batches for digest in proof_cache.goal_digests(one)]
     keys = dict(zip(at, (proof_cache.verdict_key(d, whole) for d in digests), strict=True))
     known = proof_cache.load(keys.values()) if cache else {}
     chunks: list[_Chunk] = []
     for number, one in enumerate(batches):
         asked = [g for g in range(len(one.goals)) if keys[number, g] not in known]
-        if asked:
-            _check_form(one)
         for n in range(0, len(asked), CHUNK):
             part = tuple(asked[n : n + CHUNK])
             chunks.append(_Chunk(number, one, part, solver, budget))
@@ -195,16 +192,20 @@ class _Chunk:
 
 
 class _Asking:
-    """A process that answers a chunk goal by goal; solvers do not hear Ctrl-C, so it is killed."""
+    """A process that answers chunks goal by goal; solvers do not hear Ctrl-C, so it is killed."""
 
-    def __init__(self, chunk: _Chunk) -> None:
-        self.chunk = chunk
-        self.left = list(chunk.goals)
+    def __init__(self) -> None:
         context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_answer, args=(chunk, theirs), daemon=True)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_answer, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
+
+    def ask(self, chunk: _Chunk) -> None:
+        """The next chunk."""
+        self.chunk = chunk
+        self.left = list(chunk.goals)
+        self.pipe.send(chunk)
 
     @property
     def goal(self) -> str:
@@ -233,20 +234,23 @@ class _Asking:
 def _ask(chunks: list[_Chunk], meter: Meter) -> tuple[dict[tuple[int, int], Verdict], bool]:
     """The answers by batch and goal, and whether Ctrl-C cut it short."""
     found: dict[tuple[int, int], Verdict] = {}
-    cores = len(os.sched_getaffinity(0))
     waiting = chunks[::-1]
     running: dict[Any, _Asking] = {}
     total = sum(len(c.goals) for c in chunks)
     try:
-        while waiting or running:
-            while waiting and len(running) < cores:
-                _start(waiting.pop(), running)
+        for _ in range(min(cores(), len(chunks))):
+            _start(running)
+        for asking in running.values():
+            asking.ask(waiting.pop())
+        while running:
             for pipe in connection.wait(list(running)):
                 asking = running[pipe]
                 meter.show(f"[{len(found)}/{total}] {asking.goal}")
                 place, verdict = asking.receive()
                 found[place] = verdict
-                if not asking.left:
+                if not asking.left and waiting:
+                    asking.ask(waiting.pop())
+                elif not asking.left:
                     del running[pipe]
                     asking.end()
     except KeyboardInterrupt:
@@ -258,24 +262,30 @@ def _ask(chunks: list[_Chunk], meter: Meter) -> tuple[dict[tuple[int, int], Verd
     return found, False
 
 
-def _start(chunk: _Chunk, running: dict[Any, _Asking]) -> None:
-    """Begin a chunk, in a process that Ctrl-C does not reach."""
+def _start(running: dict[Any, _Asking]) -> None:
+    """Begin a process that Ctrl-C does not reach."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        asking = _Asking(chunk)
+        asking = _Asking()
         running[asking.pipe] = asking
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _answer(chunk: _Chunk, pipe: connection.Connection) -> None:
-    asked = [chunk.batch.goals[g] for g in chunk.goals]
-    answers = SOLVERS[chunk.solver]
-    try:
-        for verdict in answers(chunk.batch, asked, chunk.rlimit):
-            pipe.send(verdict)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is not an answer
-        pipe.send(f"{type(error).__name__}: {_plain(error)}")
+def _answer(pipe: connection.Connection) -> None:
+    """A process's life: it ends when the other end is closed."""
+    while True:
+        try:
+            chunk = pipe.recv()
+        except EOFError:
+            return
+        try:
+            _check_form(chunk.batch)
+            asked = [chunk.batch.goals[g] for g in chunk.goals]
+            for verdict in SOLVERS[chunk.solver](chunk.batch, asked, chunk.rlimit):
+                pipe.send(verdict)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not an answer
+            pipe.send(f"{type(error).__name__}: {_plain(error)}")
 
 
 def _plain(error: Exception) -> str:

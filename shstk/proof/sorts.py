@@ -103,7 +103,7 @@ class _Bound:
     def __init__(self, universe: Universe, sorts: Sequence[Sort]) -> None:
         first = _Bound.depth
         self.variables = [
-            z3.Const(f"{NAMES[s].lower()}'{n}", universe.sorts[s])
+            z3.Const(f"{NAMES[s].lower()}.bound.{n}", universe.sorts[s])
             for n, s in enumerate(sorts, first)
         ]
 

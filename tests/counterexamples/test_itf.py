@@ -219,8 +219,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
     """A file that is missing, a directory, or not text is refused in one line."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name in ("missing", ".", "binary"):
-        with pytest.raises(itf.ItfError):
+        with pytest.raises(itf.ItfError) as caught:
             itf.read(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    (tmp_path / "scenario").write_text("P vfork C\n")
+    with pytest.raises(itf.ItfError) as caught:
+        itf.read(tmp_path / "scenario")
+    assert str(caught.value).startswith(f"{tmp_path / 'scenario'}: line 1: not JSON")
 
 
 def test_a_choice_called_task_is_refused() -> None:

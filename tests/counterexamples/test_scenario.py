@@ -210,7 +210,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     """What cannot be read, and what is not UTF-8, is refused like the rest."""
     binary = tmp_path / "binary.scn"
     binary.write_bytes(b"design: v1\nP call \xff\n")
-    for path, line in ((binary, 2), (tmp_path, 1), (tmp_path / "none.scn", 1)):
+    for path, line in ((binary, 2), (tmp_path, 0), (tmp_path / "none.scn", 0)):
         with pytest.raises(ScenarioError) as error:
             read(path)
         assert error.value.line == line

@@ -133,7 +133,7 @@ def test_the_first_breach_is_named(tmp_path: Path) -> None:
         "x = 1 if tsk.a == 1 else 2",
         "x = tsk.wrss == True",
         "tsk.size += 1",
-        "k.current.group.exit = 1",
+        "k.current.group.exit = Exit.KILLED",
         "k.exists_task(lambda t: (t != tsk) & ~(t.a == 1) | t.b.isin((1, 2)))",
         "raise NotImplementedError",
         "return super().step(k, tsk)",

@@ -95,6 +95,54 @@ def test_broken_itf_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_file_that_is_no_trace_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, the line if there is one, and for a scenario what executes it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.scn").write_text("P vfork C\n")
+    hint = "a scenario is executed by `shstk run`"
+    for name, said in (
+        ("bad.scn", f"bad.scn: line 1: not JSON: Expecting value; ITF is JSON; {hint}"),
+        ("none.scn", f"none.scn: cannot be read: No such file or directory; {hint}"),
+        ("none.json", "none.json: cannot be read: No such file or directory"),
+    ):
+        assert main(["replay", name]) == 2
+        assert capsys.readouterr().err == f"shstk: {said}\n"
+
+
+DERIVED = """from model.designs.linux_6_12 import Linux612
+
+
+class Mine(Linux612):
+    \"\"\"Nothing is different.\"\"\"
+
+    name = "mine"
+"""
+
+
+def test_a_violated_design_of_ones_own_is_pointed_to_its_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line of the text is the `diff` to say, with the same question; nowhere else."""
+    file = tmp_path / "mine.py"
+    file.write_text(DERIVED)
+    words = [*SMALL, "--bounded", "--no-depends"]
+    violated, kept = ["--property", "not-in-use"], ["--property", "inherited"]
+    assert main(["check", str(file), *words, *violated, "--without", "compat"]) == 1
+    command = " ".join(["shstk diff linux-6.12", str(file), *SMALL, *violated])
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last == ["", f"what mine changes: {command} --without compat --bounded"]
+    for name, which, more in (
+        (str(file), kept, []),
+        ("linux-6.12", violated, []),
+        (str(file), violated, ["--format", "json"]),
+        (str(file), violated, ["--format", "tap"]),
+    ):
+        main(["check", name, *words, *which, *more])
+        assert "shstk diff" not in capsys.readouterr().out
+
+
 def test_check_trace_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What check finds is in its JSON, in its files, and replays."""
     words = ["check", "v1", *SMALL, "--property", "not-in-use", "--format", "json"]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +16,15 @@ from model.designs import DESIGNS, Design
 from model.designs.linux_6_12 import Linux612
 from model.kernel import FAMILIES
 from shstk import diff_command
-from shstk.diff import Asked, Diff, compare
+from shstk.diff import Asked, Change, Diff, compare, stages
 from shstk.diff_json import as_json
-from shstk.diff_text import text
+from shstk.diff_text import known, text
+from shstk.errors import UserError
 from shstk.hooks import differing
 from shstk.loader import load_design
 from shstk.parting import on_trace
 from shstk.space import Bound
-from shstk.verdicts import VIOLATED
+from shstk.verdicts import HOLDS, PROVED, VIOLATED
 
 ON = {"kernel", "enable", "vfork", "exit", "sigkill", "late-clone-failure", "vfork-abandon"}
 WITHOUT = frozenset(f for f in FAMILIES if f not in ON)
@@ -70,8 +75,9 @@ def test_nothing_differs_from_a_design_of_another_name(other: Design) -> None:
     """A design differs neither from itself nor from one that only has another name."""
     found = compare((DESIGNS["linux-6.12"], other), ASKED)
     assert (found.changed, found.complete, found.hooks) == (False, True, [])
-    assert "verdicts   none changed" in text(found)
-    assert "behaviour  the same" in text(found)
+    assert "behaviour  the same up to 2x1x1, ordinary environment" in text(found)
+    assert "verdicts   none changed, ordinary environment" in text(found)
+    assert "explored up to 2x1x1 (tasks x mms x stacks), and may differ beyond" in text(found)
 
 
 def test_a_violation_that_comes_earlier_is_shown_in_both(keeps: Diff) -> None:
@@ -122,6 +128,47 @@ def test_the_text_that_differs_is_named(keeps: Diff) -> None:
     assert "has_mseal" in [h.name for h in differing(DESIGNS["v1"], DESIGNS["linux-6.12"])]
 
 
+def test_what_is_known_is_told_at_once(keeps: Diff) -> None:
+    """Text, then behaviour, then verdicts; what was told before stays as it was."""
+    told: list[list[str]] = []
+    for found in stages(keeps.designs, ASKED):
+        told.append(known(found))
+        assert len(told) < 2 or told[-1][: len(told[-2])] == told[-2]
+    heads, behaviour, whole = ("\n".join(lines) for lines in told)
+    assert "shstk_alloc_thread_stack" in heads and "behaviour" not in heads
+    assert "behaviour  differs" in behaviour and "a shortest run after which" in behaviour
+    assert "verdicts" not in behaviour and "verdicts that changed" in whole
+    assert whole == text(keeps)
+
+
+def test_nothing_is_held_back_on_a_pipe(tmp_path: Path) -> None:
+    """The heads are there before behaviour and verdicts are found, and the end is complete."""
+    file = tmp_path / "keeps.py"
+    file.write_text(KEEPS)
+    words = ["diff", "linux-6.12", str(file), "--bounded", "--tasks", "2", "--mms", "1"]
+    words += ["--stacks", "1", "--property", "not-in-use", "--without", ",".join(sorted(WITHOUT))]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "shstk", *words], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout
+        first = os.read(process.stdout.fileno(), 1 << 16).decode()
+        rest = process.stdout.read().decode()
+    assert first.endswith("keeps.py:12\n") and "behaviour" not in first
+    assert rest.index("behaviour  differs") < rest.index("verdicts")
+    assert process.returncode == 1
+
+
+def test_proved_beside_explored_is_explained(keeps: Diff) -> None:
+    """Where only one design is proved, up to where the other one was explored, and what of it."""
+    kept = next(v for c in keeps.changes for v in c.verdicts if v.status == HOLDS)
+    change = Change("ordinary", (replace(kept, status=PROVED), kept), (None, None), ([], []))
+    shown = text(replace(keeps, changes=[change]))
+    assert "PROVED                            HOLDS to 2x1x1" in shown
+    assert "neither design violates it up to 2x1x1" in " ".join(shown.split())
+    assert "neither design violates it" not in text(keeps)
+
+
 def test_json_has_what_the_text_has(keeps: Diff) -> None:
     """The document names the designs, the changes and the first difference of each step."""
     document = json.loads(as_json(keeps))
@@ -142,6 +189,16 @@ def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     found = compare((one, other), asked)
     assert [d.name for d in found.designs] == ["keeps.A", "keeps.B"]
     assert not found.changed and [h.name for h in found.hooks] == ["shstk_alloc_thread_stack"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_hook_raises_is_told_of_its_own_design(tmp_path: Path, first: bool) -> None:
+    """The file and line of the design whose text it is, be it the first or the second."""
+    file = tmp_path / "keeps.py"
+    file.write_text(KEEPS.replace("            return 0\n", "            return 1 // 0\n"))
+    designs = load_design(str(file)), DESIGNS["linux-6.12"]
+    with pytest.raises(UserError, match="design keeps: keeps.py:14, in shstk_alloc_thread_stack"):
+        compare(designs if first else designs[::-1], ASKED)
 
 
 def test_the_exit_status_says_whether_anything_changed(

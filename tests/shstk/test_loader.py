@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.designs import DESIGNS
-from shstk.loader import HOOKS, DesignError, design_files, load_design
+from shstk.loader import HOOKS, DesignError, base_of, design_files, load_design
 
 ROOT = Path(__file__).parents[2]
 MERGED = ROOT / "model" / "designs" / "linux_6_12.py"
@@ -83,6 +83,14 @@ def test_the_files_of_a_design(tmp_path: Path) -> None:
     assert names[:3] == ["mine.py", "linux_6_12.py", "user_memory_6_12.py"]
     assert set(names[3:]) == {"design.py", "user_memory.py"}
     assert all(path.is_file() for path in design_files(design))
+
+
+def test_the_known_design_that_another_is_derived_from(tmp_path: Path) -> None:
+    """The nearest known one; a known design, and a copy of one's text, has none."""
+    assert base_of(load_design(written(tmp_path, CHANGED))) == "linux-6.12"
+    assert base_of(DESIGNS["linux-6.12"]) is None
+    copy = load_design(written(tmp_path, MERGED.read_text(encoding="utf-8"), "copy.py"))
+    assert base_of(copy) is None
 
 
 def test_an_unknown_name() -> None:

@@ -207,6 +207,99 @@ def test_what_a_hook_raises_is_told_with_its_line(tmp_path: Path, new: str, said
     assert "\n" not in message
 
 
+COPY = "        tsk.size = size\n        tsk.ssp = addr"
+VALUES = {
+    "tsk.off = 17": "17 is no value of tsk.off; its values are Off.TOP and Off.INSIDE",
+    "tsk.off = 'x'": "'x' is no value of tsk.off; its values are Off.TOP and Off.INSIDE",
+    "tsk.off = Kind.CLONE": "Kind.CLONE is no value of tsk.off",
+    "at = 17\n        tsk.off = at": "17 is no value of tsk.off",
+    "tsk.base, tsk.off = NULL, 3": "3 is no value of tsk.off",
+    "tsk.shstk = 1": "1 is no value of tsk.shstk; its values are False (NO) and True (YES)",
+    "tsk.base = 0": "0 is no value of tsk.base; its values are NULL and addresses",
+    "tsk.size = NULL": "NULL is no value of tsk.size; its values are numbers",
+    "tsk.mm.at(tsk.base).owner = 1": "its values are NULL, LEFT and tasks",
+    "k.current.vfork_done.off = NO": "False is no value of k.current.vfork_done.off",
+    "k.current.features = 'x'": "Task has no variable 'features'; its variables are ctl, group,",
+    "tsk.shstk = tsk.wrss == YES": "a condition is written to tsk.shstk; write its value under",
+    "tsk.shstk = tsk.wrss == YES or tsk.base == NULL": "a condition is written to tsk.shstk",
+    # what is never true, or a number where nobody expects one
+    "if tsk.base == 0: return 0": "0 is no value of tsk.base",
+    "if 17 != tsk.off: return 0": "17 is no value of tsk.off",
+    "if tsk.group.exit == NO: return 0": "its values are Exit.NO, Exit.KILLED, Exit.FAULTED",
+    "if ~(not tsk.size == 0): return 0": "which can be a Python bool, is a number and always",
+    "if ~(tsk.size == 0 or NO): return 0": "which can be a Python bool",
+    "c = not tsk.size == 0\n        if ~c: return 0": "~ of 'c', which can be a Python bool",
+    "if ~(args.flags & CLONE_VM == 0): return 0": "which can be a Python bool",
+    "if ~args.worker: return 0": "which can be a Python bool",
+    "e = vm_munmap(k, tsk, tsk.base, tsk.size)\n        if ~(e == OK): return 0": "~ of 'e == OK'",
+}
+
+
+@pytest.mark.parametrize("line", VALUES)
+def test_a_value_that_nothing_can_have_is_named_with_its_line(tmp_path: Path, line: str) -> None:
+    """Written or compared: the user's file and line, what is wrong, and the values there are."""
+    path, number = edited(tmp_path, COPY, f"        {line}\n{COPY}")
+    with pytest.raises(UserError) as caught:
+        given_design(str(path))
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{number + line.count(chr(10))}: ")
+    assert VALUES[line] in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tsk.off = Off.INSIDE",
+        "at = Off.TOP\n        tsk.off = at",
+        "tsk.shstk = tsk.wrss",
+        "tsk.shstk = not tsk.wrss == YES",
+        "tsk.shstk = args.flags & CLONE_VM != 0",
+        "tsk.size = 4096",
+        "tsk.base = k.current.base",
+        "if not tsk.size == 0 and (tsk.base == NULL or tsk.off == Off.TOP): return 0",
+        "if not args.worker | (tsk.size == 0): return 0",
+        "if ~(tsk.size == 0 or tsk.base == NULL): return 0",
+        "if ~k.may('exit'): return 0",
+    ],
+)
+def test_what_variables_can_be_is_taken(tmp_path: Path, line: str) -> None:
+    """Their values, other variables, truths as flags; and, or and not where a truth is asked."""
+    path, _ = edited(tmp_path, COPY, f"        {line}\n{COPY}")
+    assert given_design(str(path)).name == "mine"
+
+
+ON = "        return tsk.shstk == YES\n"
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ("return not tsk.shstk == NO", "'return not tsk.shstk == NO' can give a Python bool"),
+        ("return True", "'return True' can give a Python bool"),
+        ("return tsk.shstk == YES and YES", "can give a Python bool; return a condition"),
+        ("return tsk.shstk", "'return tsk.shstk' gives a value; compare it"),
+    ],
+)
+def test_a_hook_that_returns_a_condition_returns_no_truth(
+    tmp_path: Path, new: str, said: str
+) -> None:
+    """The kernel negates what `enabled` returns, and ~True is true."""
+    path, line = edited(tmp_path, ON, f"        {new}\n")
+    with pytest.raises(UserError) as caught:
+        given_design(str(path))
+    assert str(caught.value).startswith(f"{path}:{line}: enabled: ") and said in str(caught.value)
+
+
+def test_and_or_and_not_mean_what_the_operators_mean(tmp_path: Path) -> None:
+    """Where they are taken they change no verdict, and no place where something is violated."""
+    old = "        if (tsk.mm == NULL) | (tsk.mm != k.current.mm):\n"
+    new = "        if tsk.mm == NULL or not (tsk.mm == k.current.mm and not tsk.mm == NULL):\n"
+    text = template("mine", DESIGNS["linux-6.12"], "mine.py")
+    assert old in text and ON in text
+    text = text.replace(old, new).replace(ON, f"{ON.rstrip()} or tsk.shstk != NO\n")
+    assert verdicts(str(written(tmp_path, text))) == verdicts("linux-6.12")
+
+
 def test_two_designs_in_a_file_and_none(tmp_path: Path) -> None:
     """A file defines one design: both are named, or it is said that there is none."""
     text = template("mine", DESIGNS["v1"], "mine.py", minimal=True)

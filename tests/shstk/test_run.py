@@ -137,7 +137,7 @@ def test_a_wrong_file_is_a_user_error(tmp_path: Path, text: str, words: str) -> 
 
 def test_a_file_or_a_design_that_is_not_there() -> None:
     """Missing files and designs are user errors."""
-    with pytest.raises(UserError, match="none.scn:1: cannot be read: No such file"):
+    with pytest.raises(UserError, match="none.scn: cannot be read: No such file"):
         execute("none.scn")
     with pytest.raises(UserError, match="unknown design 'v9'"):
         execute(KILLED, "--design", "v9")

@@ -231,7 +231,7 @@ ALLOWED = [
     "x = cast(int, tsk.size + 1)",
     "x = tsk.size % 4096",
     "tsk.size += 1",
-    "k.current.mm.at(k.any_addr('a')).kind = 1",
+    "k.current.mm.at(k.any_addr('a')).sealed = True",
     "tsk.group.exec_task = NULL",
     "forking(tsk).size = 0",
     "c = tsk.a\n        x = c == True",

@@ -57,12 +57,13 @@ def command(arguments: argparse.Namespace) -> int:
     count = arguments.cases if arguments.cases is not None else 0 if cases else COUNT
     if not 0 <= count <= MOST:
         raise UserError(f"--cases {count}: a number from 0 to {MOST:,}")
+    seed = given.seed(arguments)
     meter = Meter()
     where = place(arguments.on, arguments.kernel, meter.show)
     try:
         tally, shrunk, interrupted = instructions_campaign(
             count,
-            arguments.seed,
+            seed,
             boot_of(where),
             meter=meter,
             cases=cases,
@@ -165,11 +166,16 @@ def _text(tally: Tally, shrunk: Sequence[Verdict], interrupted: str) -> None:
             print(f"  {times:5,}  {deviation}")
     if tally.strayed:
         print(f"DIVERGES  {tally.strayed}")
+    ends = "case ends" if tally.explained_cases == 1 else "cases end"
     print(
-        f"{interrupted + ': ' if interrupted else ''}{tally.cases:,} cases, "
-        f"{tally.steps:,} instructions as the text says, {tally.explained_cases:,} cases end "
-        f"where Bochs does otherwise, {len(tally.unexplained)} unexplained divergences"
+        f"{interrupted + ': ' if interrupted else ''}{_many(tally.cases, 'case')}, "
+        f"{_many(tally.steps, 'instruction')} as the text says, {tally.explained_cases:,} {ends} "
+        f"where Bochs does otherwise, {_many(len(tally.unexplained), 'unexplained divergence')}"
     )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def met(tally: Tally) -> list[str]:

@@ -103,6 +103,8 @@ def test_files_are_run_and_refused_with_reasons(
     lines = [json.loads(line) for line in told.out.splitlines()]
     assert lines[0]["steps"] == 4 and lines[0]["divergence"] is None
     assert lines[-1]["scenarios"] == 1 and lines[-1]["operations"]["vfork"] == 1
+    assert main(["good.scn"]) == 0
+    assert ": 1 scenario, 4 steps, 0 divergences" in capsys.readouterr().out
     assert main(["bad.scn"]) == 2
 
 
@@ -111,6 +113,9 @@ def test_files_are_run_and_refused_with_reasons(
     [
         (["--scenarios", "-1"], "a number from 0 to"),
         (["--scenarios", "0"], "no scenario"),
+        (["--seed", "-1"], "--seed -1: a number from 0 on"),
+        (["--instructions", "5", "--seed", "-1"], "--seed -1: a number from 0 on"),
+        (["--instructions", "-3"], "--instructions -3: a number from 0 to 1,000,000"),
         (["--design", "arm64"], "x86"),
         (["--design", "none"], "none"),
         (["missing.scn"], "cannot be read"),

@@ -24,7 +24,7 @@ from shstk.build import CLAIMS
 from shstk.proof import forking, paths
 from shstk.proof import world as worlds
 from shstk.proof.forking import Decision, Fork
-from shstk.proof.ground import Grounder, Instance, Schema, Universal
+from shstk.proof.ground import Grounder, Instance, Naming, Schema, Universal
 from shstk.proof.heap import Heap
 from shstk.proof.invariants import Invariant
 from shstk.proof.paths import step_paths
@@ -529,7 +529,15 @@ def null_is_somebody(patch: Patch) -> None:
 @mutant(trapped)
 def one_witness(patch: Patch) -> None:
     """All existentials that are assumed have the same witness."""
-    patch.setattr(Grounder, "_fresh", lambda self, sort: z3.Const("w", self.universe.sorts[sort]))
+    new = Naming.new
+    patch.setattr(Naming, "new", lambda self, what: "w" if what == "witness" else new(self, what))
+
+
+@mutant(trapped)
+def instances_share_a_witness(patch: Patch) -> None:
+    """What a lemma says there is of one object is the same as of any other."""
+    init = Naming.__init__
+    patch.setattr(Naming, "__init__", lambda self, of: init(self, of.partition("(")[0]))
 
 
 @mutant(trapped)
@@ -569,8 +577,8 @@ _ground: Ground = Grounder._ground
 def a_universal_is_turned(patch: Patch) -> None:
     """That no object is so is taken for: all are."""
 
-    def turned(self: Any, name: str, c: Any, positive: bool, universals: Any, fresh: Any) -> Any:
-        formula = _ground(self, name, c, positive, universals, fresh)
+    def turned(self: Any, name: str, c: Any, positive: bool, universals: Any, *new: Any) -> Any:
+        formula = _ground(self, name, c, positive, universals, *new)
         if isinstance(c, Tree) and c.op == "exists" and not positive:
             universals[-1] = replace(universals[-1], positive=True)
         return formula
@@ -582,9 +590,9 @@ def a_universal_is_turned(patch: Patch) -> None:
 def not_is_nothing(patch: Patch) -> None:
     """A negation does not turn what is in it."""
 
-    def careless(self: Any, name: str, c: Any, positive: bool, universals: Any, fresh: Any) -> Any:
+    def careless(self: Any, name: str, c: Any, positive: bool, *new: Any) -> Any:
         inner = c.parts[0] if isinstance(c, Tree) and c.op == "not" else c
-        return _ground(self, name, inner, positive, universals, fresh)
+        return _ground(self, name, inner, positive, *new)
 
     patch.setattr(Grounder, "_ground", careless)
 
@@ -593,10 +601,10 @@ def not_is_nothing(patch: Patch) -> None:
 def and_stays_and(patch: Patch) -> None:
     """The negation of a conjunction is a conjunction."""
 
-    def careless(self: Any, name: str, c: Any, positive: bool, universals: Any, fresh: Any) -> Any:
+    def careless(self: Any, name: str, c: Any, positive: bool, *new: Any) -> Any:
         if not isinstance(c, Tree) or c.op not in ("and", "or"):
-            return _ground(self, name, c, positive, universals, fresh)
-        parts = [self._ground(name, p, positive, universals, fresh) for p in c.parts]
+            return _ground(self, name, c, positive, *new)
+        parts = [self._ground(name, p, positive, *new) for p in c.parts]
         return z3.And(*parts) if c.op == "and" else z3.Or(*parts)
 
     patch.setattr(Grounder, "_ground", careless)
@@ -648,8 +656,8 @@ def claims_are_about_null(patch: Patch) -> None:
 def _some_claims(wanted: Callable[[Any], bool]) -> Any:
     claims = Problems._claims
 
-    def fewer(self: Any, path: Any, changes: Any) -> Iterator[Any]:
-        return (c for c in claims(self, path, changes) if wanted(c[0]))
+    def fewer(self: Any, *about: Any) -> Iterator[Any]:
+        return (c for c in claims(self, *about) if wanted(c[0]))
 
     return fewer
 

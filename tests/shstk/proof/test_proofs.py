@@ -15,11 +15,13 @@ from shstk.build import ORDINARY
 from shstk.pool import Meter
 from shstk.proof import proof_cache, proofs
 from shstk.proof.batch import Batch
+from shstk.proof.hints import recorded
 from shstk.proof.induction import Induction, enabled_steps, induction
 from shstk.proof.invariants import Invariant, pool
 from shstk.proof.judge import Explored, contradiction, judge
 from shstk.proof.proofs import DesignProof, prove
 from shstk.proof.solvers import solve
+from shstk.proof.worker import Worker
 from shstk.search import InternalError
 from shstk.space import Bound
 from shstk.verdicts import NOT_INDUCTIVE, PROVED, UNKNOWN
@@ -89,12 +91,10 @@ def test_a_second_solver_confirms_every_obligation(design: str) -> None:
 
 def test_a_path_is_not_proved_because_it_cannot_be_taken() -> None:
     """Each step has a path whose premises do not contradict each other (no empty proof)."""
-    from shstk.proof.worker import Worker
-
     kept = set(proof_of("linux-6.12").kept)
     names = ("exit_mm_release", "clone_commit", "exec_mmap", "shstk_disable", "vfork_abandoned")
     steps = [s for s in enabled_steps(ORDINARY) if s.name in names]
-    worker = Worker(DESIGNS["linux-6.12"], steps, frozenset(), pool())
+    worker = Worker(DESIGNS["linux-6.12"], steps, frozenset(), pool(), recorded())
     possible = {
         s.problem.path.step.name for s in worker.solvers.values() if str(s.possible(kept)) == "sat"
     }

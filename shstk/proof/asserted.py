@@ -1,0 +1,124 @@
+"""Premises and a problem's claims in a solver, asserted once and switched on by assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import z3
+
+from shstk.proof import lowlevel
+from shstk.proof.ground import Instance
+from shstk.proof.problem import Premises, Problem
+from shstk.proof.terms import Tree
+
+RLIMIT = 20_000_000  # z3 resource units for one question of the search for an invariant
+
+
+@dataclass(frozen=True)
+class _Guard:
+    """A premise behind a switch: the switch's id, and pointers to it and to what is asserted."""
+
+    id: int
+    mark: Any
+    guarded: Any
+    kept: tuple[Any, Any]
+
+
+class Guards:
+    """Premises behind switches, made once for all the paths that share them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], _Guard] = {}
+
+    def of(self, name: str, instance: Instance) -> _Guard:
+        """A lemma's instance: its switch, and what is asserted."""
+        key = (name, instance.id)
+        known = self._known.get(key)
+        if known is None:
+            mark = z3.Bool(f"premise {len(self._known)}")
+            # The formula is kept with it: its id must not be used again.
+            guarded = lowlevel.implies(mark, instance.formula)
+            known = _Guard(mark.get_id(), mark.as_ast(), guarded.as_ast(), (mark, guarded))
+            self._known[key] = known
+        return known
+
+
+class Asserted:
+    """Some premises and a problem's claims, asserted once, switched on by assumptions."""
+
+    def __init__(self, problem: Problem, premises: Premises, guards: Guards) -> None:
+        self.problem = problem
+        self.premises = premises
+        self.guards = guards  # keeps what there are only pointers to
+        self.solver = z3.SimpleSolver()
+        self.solver.set("rlimit", RLIMIT)
+        self.marks: list[tuple[str, Any]] = []  # the lemma, its instance's switch (a pointer)
+        self.place: dict[int, int] = {}  # of a switch, by its id
+        context, solver = self.solver.ctx.ref(), self.solver.solver
+        for n, (name, instance) in enumerate(premises):
+            guard = guards.of(name, instance)
+            # There are hundreds of thousands of them, and add() is slow.
+            z3.Z3_solver_assert(context, solver, guard.guarded)
+            self.marks.append((name, guard.mark))
+            self.place[guard.id] = n
+        self.claims = [z3.Bool(f"claim {n}") for n in range(len(problem.claims))]
+        for flag, claimed in zip(self.claims, problem.claims, strict=True):
+            z3.Z3_solver_assert(context, solver, lowlevel.implies(flag, claimed.negated).as_ast())
+        self.events = [z3.Bool(f"event {n}") for n in range(len(problem.path.events))]
+        for flag, event in zip(self.events, problem.path.events, strict=True):
+            if not isinstance(event.premise, Tree):
+                asserted = lowlevel.implies(flag, event.premise.term)
+                z3.Z3_solver_assert(context, solver, asserted.as_ast())
+        self._kept: tuple[frozenset[str] | None, list[Any]] = (None, [])
+
+    def _on(self, kept: Collection[str]) -> list[Any]:
+        """The switches of what is assumed, as pointers; the guards keep the terms."""
+        now = frozenset(kept)
+        if self._kept[0] != now:
+            self._kept = now, [mark for name, mark in self.marks if not name or name in now]
+        return self._kept[1]
+
+    def ask(self, kept: Collection[str], wanted: Sequence[int]) -> Any:
+        """Is one of these claims false, if the kept lemmas held before?"""
+        some = z3.Or(*(self.claims[n] for n in wanted))
+        return lowlevel.check(self.solver, [*self._on(kept), some.as_ast()])
+
+    def false(self, wanted: Sequence[int]) -> list[int]:
+        """The claims that are false in the model of the last answer."""
+        model = self.solver.model()
+        return [n for n in wanted if z3.is_true(model.eval(self.claims[n]))]
+
+    def core(self) -> Premises:
+        """The premises that the last proof has used, in their order."""
+        ids = lowlevel.core_ids(self.solver)
+        return [self.premises[n] for n in sorted(self.place[i] for i in ids if i in self.place)]
+
+    def possible(self, kept: Collection[str], event: int | None = None) -> Any:
+        """Can the path be taken (and an event's premise be true), as far as is known?"""
+        extra = [] if event is None else [self.events[event].as_ast()]
+        return lowlevel.check(self.solver, [*self._on(kept), *extra])
+
+    def witnessed(
+        self, kept: Collection[str], events: Collection[int]
+    ) -> tuple[list[int], Premises]:
+        """Of these events' claims those whose premise does not contradict what is known here.
+
+        Quantifiers in a premise are not looked into: too much may count as possible, never
+        too little.  Also the premises that contradict the others.
+        """
+        answer = self.possible(kept) if events else z3.unknown
+        if answer != z3.sat:
+            return (list(events), []) if answer == z3.unknown else ([], self.core())
+        model = self.solver.model()
+        out, used = [], []
+        for n in events:
+            premise = self.problem.path.events[n].premise
+            if isinstance(premise, Tree) or z3.is_true(model.eval(premise.term, True)):
+                out.append(n)
+            elif self.possible(kept, n) != z3.unsat:
+                out.append(n)
+            else:
+                used += self.core()
+        return out, used

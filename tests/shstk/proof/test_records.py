@@ -1,0 +1,525 @@
+"""What is taken from a step's record is what its paths would say, and designs share no more."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import z3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.designs import DESIGNS, Design
+from model.designs.linux_6_12 import Linux612
+from model.kernel import STEPS
+from model.state import NULL, Task
+from model.world import World
+from shstk.footprint import Observed
+from shstk.proof.asserted import Guards
+from shstk.proof.batch import Batch, batch
+from shstk.proof.hints import recorded
+from shstk.proof.invariants import pool
+from shstk.proof.path_solver import PathSolver, conjunct
+from shstk.proof.problem import Problems
+from shstk.proof.proved import Proved
+from shstk.proof.records import Record
+from shstk.proof.solvers import solve
+from shstk.proof.sorts import unbounded
+from shstk.proof.step_proof import Shared, StepProof
+from shstk.proof.worker import Worker
+
+POOL = pool()
+NAMES = frozenset(i.name for i in POOL)
+MERGED = DESIGNS["linux-6.12"]
+Kept = frozenset[str]
+
+# -- a path, asked anew each time -----------------------------------------------------
+
+
+class Fresh(StepProof):
+    """A step whose solvers have been asked nothing yet; what is costly is made once."""
+
+    def __init__(self, of: StepProof, record: Record) -> None:
+        vars(self).update(vars(of))
+        self._solvers = {name: unasked(of.solver(name)) for name in of.paths}
+        self._record = record
+
+
+def unasked(solver: PathSolver) -> PathSolver:
+    """The same path, with no answers."""
+    assert solver.all is not None
+    new = copy(solver)
+    new.failing, new.used, new.ever = {}, [], {}
+    return new
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A path of a step, and the lemmas that matter to it."""
+
+    design: str
+    step: str
+    path: int
+
+    @cache  # noqa: B019 - samples live as long as the tests
+    def proof(self) -> StepProof:
+        """The step; nobody asks it itself."""
+        observed = Observed(DESIGNS[self.design])
+        problems = Problems(unbounded(), observed.design, POOL)
+        (step,) = (s for s in STEPS if s.name == self.step)
+        only = recorded().get(step.name, {})
+        made = StepProof(observed, problems, step, frozenset(), only, Guards())
+        # Only this path, so that nothing else has to be made.
+        one = (made.paths[self.path],)
+        made._record = Record(one, made.record.coverage, made.record.events)
+        return made
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return self.proof().paths[0]
+
+    def fresh(self, record: Record | None = None) -> Fresh:
+        """The step, as another design has it that knows a record (None: nothing)."""
+        of = self.proof()
+        empty = Record(of.record.paths, of.record.coverage, of.record.events)
+        return Fresh(of, empty if record is None else record)
+
+    @cache  # noqa: B019
+    def matter(self) -> tuple[str, ...]:
+        """Lemmas whose absence may change an answer: those that proofs on the path use."""
+        solver = self.fresh().solver(self.name)
+        found = set(solver.check(NAMES).needed)
+        solver.events(NAMES, set())
+        found |= {name for name, _ in solver.ever.values() if name}
+        return tuple(sorted(found))
+
+    def events(self) -> tuple[str, ...]:
+        """The conjuncts about events that are asked for there."""
+        return tuple(sorted(set(self.proof().record.events[self.name])))
+
+
+# On the last two claims of all kinds fail where some of the pool is not assumed.
+SAMPLES = (
+    Sample("linux-6.12", "munmap", 0),
+    Sample("linux-6.12", "exit_mm_drop", 0),
+    Sample("linux-6.12", "shstk_disable", 0),
+    Sample("v1", "exit_mm_release", 1),
+    Sample("v1", "exit_mm_release", 6),
+)
+EACH = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: f"{s.step}-{s.path}")
+LAW = settings(max_examples=20, deadline=None)
+
+
+def kept_sets(sample: Sample, data: st.DataObject) -> st.SearchStrategy[Kept]:
+    """Half of the pool, some more, and some less: of one what follows of the other may not."""
+    half = random.Random(data.draw(st.integers(0, 9))).sample(sorted(NAMES), len(NAMES) // 2)
+    base = data.draw(st.sampled_from((frozenset(half), frozenset(half), NAMES)))
+    some = st.sets(st.sampled_from(sample.matter()), min_size=1, max_size=12)
+    return st.one_of(
+        st.sampled_from((base, base, NAMES)), some.map(base.union), some.map(base.difference)
+    )
+
+
+def rounds(proof: StepProof, path: str, kept: Kept) -> Kept:
+    """What is left of a set when what fails is dropped, round by round."""
+    while True:
+        failing = kept.intersection(proof.check(path, kept).failing)
+        if not failing:
+            return kept
+        kept -= failing
+
+
+def said(proved: Proved) -> tuple[set[str], set[str]]:
+    """The goals that are to be proved, and the claims about events that are not."""
+    return {g.name for g in proved.batch.goals}, set(proved.failing)
+
+
+def texts_hold(proved: Proved) -> bool:
+    """Whether every goal follows from the premises that the obligations are written with."""
+    for goal in proved.batch.goals:
+        each = z3.Solver()
+        each.from_string(f"{proved.batch.prelude}(assert {goal.negated})")
+        if each.check() != z3.unsat:
+            return False
+    return True
+
+
+# -- the law of each question ----------------------------------------------------------
+
+
+@EACH
+@LAW
+@given(data=st.data())
+def test_what_is_known_of_a_check_is_what_the_path_says(
+    sample: Sample, data: st.DataObject
+) -> None:
+    """After the rounds of some designs, an answer for any other set is the path's own."""
+    sets = kept_sets(sample, data)
+    record = sample.fresh().record
+    for start in data.draw(st.lists(sets, min_size=1, max_size=4)):
+        rounds(sample.fresh(record), sample.name, start)
+    for kept in data.draw(st.lists(sets, min_size=1, max_size=6)):
+        known = record.check(sample.name, kept)
+        if known is None:
+            continue
+        solver = sample.fresh().solver(sample.name)
+        true = solver.check(kept)
+        assert set(known.failing) & NAMES == set(true.failing) & NAMES
+        assert known.unknown == ()
+        # What the answer says the proof needs is there, and is enough for all the others.
+        assert known.needed <= kept
+        rest = [n for n in solver.pending(kept, events=False)]
+        assert solver.all.ask(known.needed, rest) == z3.unsat if rest else True
+
+
+@EACH
+@LAW
+@given(data=st.data())
+def test_what_is_known_of_obligations_is_what_the_path_says(
+    sample: Sample, data: st.DataObject
+) -> None:
+    """Goals that fail do; others are proved by the premises that are there, and all are there."""
+    sets = kept_sets(sample, data)
+    events = st.sets(st.sampled_from(sample.events())) if sample.events() else st.just(set[str]())
+    record = sample.fresh().record
+    for start in data.draw(st.lists(sets, min_size=1, max_size=4)):
+        one = sample.fresh(record)
+        kept = rounds(one, sample.name, start)
+        one.end(sample.name, kept, set(data.draw(events)), explain=False)
+    for start in data.draw(st.lists(sets, min_size=1, max_size=4)):
+        # What is kept at last: on this path nothing of it fails.
+        kept = rounds(sample.fresh(), sample.name, start)
+        before: set[str] = set(data.draw(events))
+        failed = set(before)
+        known = record.end(sample.name, kept, failed)
+        if known is None:
+            assert failed == before, "who does not answer says nothing"
+            continue
+        goals, open_ = said(known)
+        wanted, true, unsafe = truth(sample, kept)
+        assert goals | open_ >= wanted - unsafe and goals.isdisjoint(open_ | true | unsafe)
+        assert true <= open_ <= wanted
+        assert goals == wanted - open_ - unsafe
+        assert known.unsafe == bool(unsafe) and known.unknown == ()
+        # What holds and is not asked is of a conjunct that fails elsewhere, or here.
+        conjuncts = {conjunct(g) for g in true}
+        assert {conjunct(g) for g in open_ - true} <= before | conjuncts
+        assert failed == before | {conjunct(g) for g in open_}
+        assert known.late <= goals
+        assert texts_hold(known)
+
+
+def truth(sample: Sample, kept: Kept) -> tuple[set[str], set[str], set[str]]:
+    """The path's goals, the events' that do not follow, and the needs that do not."""
+    solver = sample.fresh().solver(sample.name)
+    claims, wanted = solver.problem.claims, solver.pending(kept)
+    false = [n for n in wanted if solver.all.ask(kept, [n]) != z3.unsat]
+    events, needs = (
+        {claims[n].name for n in false if claims[n].kind == kind} for kind in ("event", "need")
+    )
+    assert not any(claims[n].kind == "invariant" for n in false)
+    return {claims[n].name for n in wanted}, events, needs
+
+
+@EACH
+@LAW
+@given(data=st.data())
+def test_what_is_known_of_premises_is_what_the_path_says(
+    sample: Sample, data: st.DataObject
+) -> None:
+    """Whether the premises of claims about events may be true, for whatever set."""
+    sets, every = kept_sets(sample, data), sample.events()
+    if not every:
+        return
+    record = sample.fresh().record
+    for kept in data.draw(st.lists(sets, min_size=1, max_size=4)):
+        seen = data.draw(st.sets(st.sampled_from(every), max_size=2))
+        sample.fresh(record).witness(sample.name, kept, seen)
+    for kept in data.draw(st.lists(sets, min_size=1, max_size=6)):
+        asked = data.draw(st.sets(st.sampled_from(every), min_size=1))
+        known = record.witness(sample.name, kept, asked)
+        if known is not None:
+            solver = sample.fresh().solver(sample.name)
+            assert known == solver.witnessed(kept, asked)[0]
+            assert known <= asked
+
+
+@EACH
+def test_records_answer_what_they_can(sample: Sample) -> None:
+    """The same set, and one without a lemma that no proof has used, are known; nothing else is."""
+    one = sample.fresh()
+    kept = rounds(one, sample.name, NAMES)
+    end = one.end(sample.name, kept, set(), explain=False)
+    seen = one.witness(sample.name, kept, ())
+    record = one.record
+    assert record.check(sample.name, kept) is not None
+    assert record.end(sample.name, kept, set()) == end
+    if sample.events():
+        assert record.witness(sample.name, kept, sample.events()) == seen
+    checked, ended = record.checked[sample.name][-1], record.ended[sample.name][-1]
+    used = checked.found.needed | ended.needed
+    for name in sorted(kept - used)[:3]:
+        assert record.check(sample.name, kept - {name}) is not None
+        assert record.end(sample.name, kept - {name}, set()) is not None
+    for name in sorted(checked.found.needed)[:3]:
+        assert all(c.answer(kept - {name}) is None for c in record.checked[sample.name])
+    for name in sorted(ended.needed)[:3]:
+        assert record.end(sample.name, kept - {name}, set()) is None
+    assert record.check("no such path", kept) is None
+    assert record.end("no such path", kept, set()) is None
+    assert record.witness("no such path", kept, ()) is None
+
+
+# -- sharing -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def worker(design: Design, *names: str, shared: bool = True) -> Worker:
+    """A worker for some steps."""
+    steps = [s for s in STEPS if s.name in names]
+    text = Shared("x") if shared else None
+    return Worker(design, steps, frozenset(), POOL, recorded(), text)
+
+
+def largest(of: Worker) -> Kept:
+    """What these steps preserve of the pool."""
+    kept = NAMES
+    while True:
+        failing = kept.intersection(n for f in of.check(kept, None) for n in f.failing)
+        if not failing:
+            return kept
+        kept -= failing
+
+
+def verdict(of: Worker) -> tuple[Kept, list[Proved]]:
+    """What is kept, and every obligation."""
+    kept = largest(of)
+    return kept, of.obligations(kept, explain=False)
+
+
+def summary(found: tuple[Kept, list[Proved]]) -> tuple[Kept, list[tuple[object, ...]]]:
+    """A verdict without the premises that each proof happens to use, of which there are many."""
+    kept, proved = found
+    said = [(p.path, goals_of(p), p.failing, p.unsafe, p.unknown, p.witnessed) for p in proved]
+    return kept, said
+
+
+def goals_of(proved: Proved) -> list[str]:
+    """The names of the goals that are to be proved."""
+    return [g.name for g in proved.batch.goals]
+
+
+def solvers_of(of: Worker) -> set[str]:
+    """The paths that were asked themselves."""
+    return {path for step in of.steps for path in step._solvers}
+
+
+@pytest.mark.usefixtures("home")
+def test_another_design_with_the_same_step_needs_no_solver() -> None:
+    """linux-6.6 is as linux-6.12 where the last user of an mm drops it."""
+    first, second = (worker(DESIGNS[d], "exit_mm_drop") for d in ("linux-6.12", "linux-6.6"))
+    assert not second.steps[0].record.checked
+    found = verdict(first)
+    assert solvers_of(first)
+    again = worker(DESIGNS["linux-6.6"], "exit_mm_drop")
+    assert verdict(again) == found
+    assert not solvers_of(again) and "_live" not in vars(again.steps[0])
+    assert again.coverage() == first.coverage()
+    alone = verdict(worker(DESIGNS["linux-6.6"], "exit_mm_drop", shared=False))
+    assert summary(alone) == summary(found)
+
+
+class ForgetsToZero(Linux612):
+    """shstk_free() leaves the size: a second free hits whatever is there."""
+
+    def shstk_free(self, k: World, tsk: Task) -> int:
+        if (tsk.mm == NULL) | (tsk.mm != k.current.mm):
+            return 0
+        if tsk.base == NULL:
+            return 0
+        self.unmap_shadow_stack(k, tsk)
+        return 0
+
+
+@pytest.mark.usefixtures("home")
+def test_a_changed_hook_is_another_step() -> None:
+    """A design that overrides what a step asks for is not given the record of the other."""
+    names = ("exit_mm_drop", "exit_mm_release")
+    verdict(worker(MERGED, *names))
+    changed = worker(ForgetsToZero(), *names)
+    paths = {s.name: s for s in changed.steps}
+    assert "exit_mm_release" not in known(changed)
+    own = worker(ForgetsToZero(), *names, shared=False)
+    wrong = summary(verdict(own))
+    assert summary(verdict(changed)) == wrong
+    assert paths["exit_mm_release"]._solvers
+    # And the other is not given its.
+    again, bare = worker(MERGED, *names), worker(MERGED, *names, shared=False)
+    right = summary(verdict(bare))
+    assert summary(verdict(again)) == right != wrong
+
+
+def known(of: Worker) -> set[str]:
+    """The steps of which something is known already."""
+    return {s.name for s in of.steps if s._record is not None and s._record.checked}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_hook_that_is_not_asked_for_does_not_matter() -> None:
+    """A step that does not run it shares its record; one with other words for records does not."""
+
+    class Other(Linux612):
+        """Another shstk_setup()."""
+
+        def shstk_setup(self, k: World) -> int:
+            return 0
+
+    verdict(worker(MERGED, "exit_mm_drop", "enable"))
+    assert known(worker(Other(), "exit_mm_drop", "enable")) == {"exit_mm_drop"}
+    steps = [s for s in STEPS if s.name == "exit_mm_drop"]
+    assert not known(Worker(MERGED, steps, frozenset(), POOL, {}, Shared("y")))
+
+
+def test_nothing_is_kept_where_nothing_is_shared(home: Path) -> None:
+    """Without ``shared`` a proof leaves no record."""
+    verdict(worker(MERGED, "munmap", shared=False))
+    assert not list(home.rglob("*.step"))
+    verdict(worker(MERGED, "munmap"))
+    assert list(home.rglob("*.step"))
+
+
+def test_a_damaged_record_is_none(home: Path) -> None:
+    """Whatever a file of records holds, the answers are the same."""
+    found = verdict(worker(MERGED, "munmap"))
+    for path in home.rglob("*.step"):
+        path.write_bytes(path.read_bytes()[:-7] + b"garbage")
+    again = worker(MERGED, "munmap")
+    assert not known(again)
+    assert summary(verdict(again)) == summary(found)
+
+
+# -- the text of obligations -------------------------------------------------------------
+
+
+def obligations(of: Worker) -> list[Batch]:
+    """All batches of some steps."""
+    return [*of.coverage(), *(p.batch for p in verdict(of)[1])]
+
+
+Part = tuple[int, int, int]
+
+
+def grown(plan: list[Part]) -> list[z3.BoolRef]:
+    """Formulas, each made of earlier ones: shared parts, which the printer gives names."""
+    sort = z3.DeclareSort("T")
+    f, p = z3.Function("f", sort, sort), z3.Function("p", sort, z3.BoolSort())
+    g = z3.Function("g", sort, sort, z3.BoolSort())
+    objects, out = [z3.Const("a", sort), z3.Const("b", sort)], [p(z3.Const("a", sort))]
+    for kind, i, j in plan:
+        one, other = objects[i % len(objects)], objects[j % len(objects)]
+        left, right = out[i % len(out)], out[j % len(out)]
+        if kind == 0:
+            objects.append(f(one))
+        elif kind == 1:
+            out.append(g(one, other))
+        elif kind == 2:
+            out.append(z3.And(left, right, p(one)))
+        elif kind == 3:
+            out.append(z3.Or(z3.Not(left), right))
+        else:
+            x = z3.Const("x", sort)
+            out.append(z3.Exists([x], z3.And(g(x, one), left)))
+    return out
+
+
+def texts(plan: list[Part], before: list[list[Part]]) -> Batch:
+    """The batch of some formulas where nothing but others has been made before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(z3.z3, "_main_ctx", None)
+        held = [grown(other) for other in before]
+        formulas = grown(plan)
+        half = len(formulas) // 2
+        made = batch("b", formulas[:half], {str(n): f for n, f in enumerate(formulas[half:])})
+        del held, formulas
+    return made
+
+
+plans = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 9)), max_size=14)
+
+
+@settings(deadline=None)
+@given(plan=plans, other=plans, data=st.data())
+def test_a_text_does_not_depend_on_other_terms(
+    plan: list[Part], other: list[Part], data: st.DataObject
+) -> None:
+    """The same formulas have the same text, in whatever order their parts were made."""
+    before = [other, data.draw(st.permutations(plan)), plan[::-1]]
+    assert texts(plan, before) == texts(plan, [])
+
+
+@settings(deadline=None, max_examples=30)
+@given(plan=plans)
+def test_a_text_says_what_the_formulas_say(plan: list[Part]) -> None:
+    """Read back, each goal with its premises is as satisfiable as the terms are."""
+    formulas = grown(plan)
+    half = len(formulas) // 2
+    made = texts(plan, [])
+    for goal, formula in zip(made.goals, formulas[half:], strict=True):
+        terms, text = z3.Solver(), z3.Solver()
+        terms.add(*formulas[:half], z3.Not(formula))
+        text.from_string(f"{made.prelude}(assert {goal.negated})")
+        assert terms.check() == text.check()
+
+
+# z3's printer puts no bars round some names with an apostrophe, or that begin with a digit: every
+# solver refuses them.
+letters = st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="|\\'")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(letters).map("v{}".format))
+def test_names_are_printed_so_that_they_can_be_read(name: str) -> None:
+    """A constant of whatever name is declared and read back, and is no other."""
+    claims = {"same": z3.Bool(name), "other": z3.Bool(f"{name}, but other")}
+    made = batch("b", [z3.Bool(name)], claims)
+    for goal, answer in zip(made.goals, (z3.unsat, z3.sat), strict=True):
+        solver = z3.Solver()
+        solver.from_string(f"{made.prelude}(assert {goal.negated})")
+        assert solver.check() == answer
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("solver", ("z3", "cvc5"))
+def test_one_process_for_many_batches_says_what_each_alone_hears(
+    solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of a batch when the next is asked; wrong ones are among them."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
+    of = worker(MERGED, "munmap", "vfork_completed", shared=False)
+    batches = list(_some_wrong([*of.coverage(), *(p.batch for p in verdict(of)[1])]))
+    together, _ = solve(batches, solver, cache=False)
+    alone = [r for b in batches for r in solve([b], solver, cache=False)[0]]
+    assert [(r.batch, r.goal, r.status, r.rlimit_used) for r in together] == [
+        (r.batch, r.goal, r.status, r.rlimit_used) for r in alone
+    ]
+    assert {r.status for r in together} >= {"unsat", "sat"}
+
+
+def _some_wrong(batches: Collection[Batch]) -> Iterator[Batch]:
+    """Batches, and each again without its premises."""
+    for b in batches:
+        yield b
+        lines = [line for line in b.prelude.splitlines(keepends=True) if "(assert" not in line]
+        yield Batch(f"{b.name}, bare", "".join(lines), b.goals[:4])
