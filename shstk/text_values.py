@@ -7,9 +7,10 @@ any more which line has written it; or, in a comparison, never.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from model import state
@@ -38,6 +39,8 @@ ALONE = {
     for name, field in fields.items()
     if name not in SHARED and sum(name in each for each in FIELDS.values()) == 1
 }
+#: What a reference may be compared with besides its values: that it never is, a lemma says.
+COMPARED: Mapping[Sort | None, frozenset[object]] = {Sort.TASK: frozenset({state.LEFT})}
 #: What a clone is called with: no state, and partly plain numbers.
 ARGUMENTS = "CloneArgs"
 OBJECTS = {Sort.TASK: "tasks", Sort.GROUP: "groups", Sort.MM: "mms", Sort.ADDR: "addresses"}
@@ -103,7 +106,7 @@ class Values:
                 if isinstance(op, (ast.Eq, ast.NotEq)) and isinstance(one, ast.Attribute):
                     field = FIELDS.get(record_of(one.value, scope), {}).get(one.attr)
                     if field is not None:
-                        self.one_of(node, one, field, other, scope)
+                        self.one_of(node, one, field, other, scope, COMPARED)
 
     def named(self, node: ast.Attribute, scope: Scope) -> None:
         """A record has no other variables than its own."""
@@ -133,10 +136,16 @@ class Values:
         return isinstance(node, ast.Call) and is_condition(node)
 
     def one_of(
-        self, at: ast.AST, one: ast.expr, field: Field[Any], value: ast.expr, scope: Scope
+        self,
+        at: ast.AST,
+        one: ast.expr,
+        field: Field[Any],
+        value: ast.expr,
+        scope: Scope,
+        besides: Mapping[Sort | None, frozenset[object]] = MappingProxyType({}),
     ) -> None:
         for each in self.values(value, scope):
-            if not has(field, each):
+            if not has(field, each) and each not in besides.get(field.sort, ()):
                 wrong = f"{_shown(each)} is no value of {ast.unparse(one)}"
                 self.report(at, wrong, f"its values are {values_text(field)}")
                 return

@@ -82,6 +82,7 @@ def _printed(formulas: Sequence[z3.BoolRef]) -> tuple[list[str], list[str]]:
     ]
 
 
+@lru_cache(maxsize=20_000)
 def _lettered(text: str) -> str:
     """A formula on one line, whose parts have names where they are used more than once.
 

@@ -76,9 +76,11 @@ class Naming:
     def __init__(self, of: str) -> None:
         self.of = of
         self._count = itertools.count()
+        self.used = False
 
     def new(self, what: str) -> str:
         """For example ``witness.fork.3.0``, the first that path ``fork 3`` brings."""
+        self.used = True
         return f"{what}.{self.of}.{next(self._count)}"
 
 
@@ -89,6 +91,7 @@ class Grounder:
         self.universe = universe
         self._count = itertools.count()
         self._places: dict[int, tuple[Any, tuple[Place, ...]]] = {}
+        self._patterns: dict[tuple[Any, ...], Schema | None] = {}
         self._texts: dict[int, tuple[Any, str]] = {}
         self._instances: dict[tuple[Any, ...], Instance] = {}
         self._kept: list[Any] = []  # terms whose ids are keys must not be freed
@@ -186,14 +189,43 @@ class Grounder:
             schema = universal.schema
             made = lowlevel.substitute(schema.formula, schema.pointers, objects)
             return Instance(made, objects=tuple(objects))
+        if universal.guard is not None:
+            pattern = self._pattern(universal)
+            if pattern is not None:
+                return Instance(lowlevel.substitute(pattern.formula, pattern.pointers, objects))
+        return self._written_out(universal, objects)
+
+    def _pattern(self, universal: Universal) -> Schema | None:
+        """A path's universal with variables; None where it brings constants or universals."""
+        key = universal.key
+        if key not in self._patterns:
+            variables = self._variables(universal.sorts, 0)
+            brought = Naming("")
+            made = self.assumed(
+                universal.name, universal.body(*variables), universal.positive, brought
+            )
+            known = None
+            if not made.universals and not brought.used:
+                formula = self._guarded(universal, variables, made.formula)
+                known = Schema(tuple(variables), universal.sorts, formula, ())
+            self._patterns[key] = known
+            self._kept.append(universal.guard)
+        return self._patterns[key]
+
+    def _guarded(self, universal: Universal, objects: Sequence[Any], formula: Any) -> Any:
+        """What a universal says of some terms, where its guard is true and they are objects."""
         real = [
             self.universe.is_object(s, o) for s, o in zip(universal.sorts, objects, strict=True)
         ]
+        given = real if universal.guard is None else [universal.guard, *real]
+        return z3.Implies(z3.And(*given), formula) if given else formula
+
+    def _written_out(self, universal: Universal, objects: Sequence[Any]) -> Instance:
+        """An instance with constants and universals of its own."""
         of = universal.name if universal.guard is None else self.text(universal.guard)
         naming = Naming(f"{of}({', '.join(map(self.text, objects))})")
         made = self.assumed(universal.name, universal.body(*objects), universal.positive, naming)
-        given = real if universal.guard is None else [universal.guard, *real]
-        formula = z3.Implies(z3.And(*given), made.formula) if given else made.formula
+        formula = self._guarded(universal, objects, made.formula)
         of_a_lemma = tuple(objects) if universal.guard is None else None
         return Instance(formula, made.places, made.universals, objects=of_a_lemma)
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+import z3
+
 from model.designs import Design
 from model.kernel import STEPS, Step
 from shstk.collecting import SELDOM
@@ -237,6 +239,7 @@ def _shares(steps: Sequence[Step], count: int) -> list[list[Step]]:
 def _serve(line: Connection, about: tuple[Any, ...]) -> None:
     """A worker's life: build, then answer until the line is closed."""
     gc.set_threshold(*SELDOM)  # terms are many, live long, and know no cycles
+    vars(z3.z3)["Z3_DEBUG"] = False  # z3 itself looks at sorts, its Python layer need not
     worker: Worker | None = None
     try:
         while True:

@@ -37,6 +37,7 @@ class PathSolver:
         self.problem = problem
         self.failing: dict[int, str] = {}
         self.used: Premises = []  # the premises of the last proof of all claims
+        self._last: tuple[Premises, frozenset[int]] = ([], frozenset())  # proof, claims proved
         self.ever: dict[int, tuple[str, Instance]] = {}  # of any proof, by the instance's id
         self._guards = guards
         self._few = Asserted(problem, problem.premises_at(only), guards)
@@ -123,16 +124,19 @@ class PathSolver:
     def check(self, kept: Collection[str]) -> Found:
         """Every claim that others may rest on; those that fail once are not asked again."""
         easy, hard = self._parted(kept, self.pending(kept, events=False))
-        used, new = easy, list[int]()
+        used = easy
         while hard:
             bad, proof = self._failing(kept, hard)
             used = [*easy, *proof]
-            new += bad
             hard = [n for n in hard if n not in bad] if bad else []
         self._note(used)
-        names = [self.problem.claims[n].name for n in new]
-        unknown = [self.problem.claims[n].name for n in new if self.failing[n] == "unknown"]
-        return Found(self.problem.path.name, tuple(names), tuple(unknown), lemmas(used))
+        self._last = used, frozenset(self.pending(kept, events=False))
+        claims = self.problem.claims
+        # What failed before fails again, should it be asked.
+        failing = [n for n in self.failing if claims[n].kind == "need" or claims[n].name in kept]
+        unknown = [claims[n].name for n in failing if self.failing[n] == "unknown"]
+        names = tuple(claims[n].name for n in failing)
+        return Found(self.problem.path.name, names, tuple(unknown), lemmas(used))
 
     def _failing(self, kept: Collection[str], hard: Sequence[int]) -> tuple[list[int], Premises]:
         """Some of these claims that fail with every instance; or none, and their proof."""
@@ -154,7 +158,10 @@ class PathSolver:
         has ``failed`` somewhere is not proved, and so is not asked again.  Returns what only
         all instances prove.
         """
-        easy, hard = self._parted(kept, self.pending(kept))
+        known, proved = self._last
+        if not lemmas(known) <= frozenset(kept):
+            known, proved = [], frozenset()
+        easy, hard = self._parted(kept, [n for n in self.pending(kept) if n not in proved])
         late: list[int] = []
         for n in hard:
             claimed = self.problem.claims[n]
@@ -167,7 +174,8 @@ class PathSolver:
             elif name:
                 failed.add(name)
         proof = self.proof(kept, late) if late else []
-        self.used = [*easy, *(p for p in proof or [] if p not in easy)]
+        used = [*known, *easy, *(proof or [])]
+        self.used = list({made.id: (name, made) for name, made in used}.values())
         self._note(self.used)
         return frozenset(self.problem.claims[n].name for n in late)
 

@@ -41,6 +41,7 @@ class Worker:
     ) -> None:
         observed = Observed(design)
         problems = Problems(unbounded(), observed.design, pool)
+        _ask_everything(problems)
         self.text = problems.grounder.text
         guards = Guards()
         self.steps = [
@@ -82,7 +83,7 @@ class Worker:
         """The paths' obligations as text, each with no more premises than the proof has used."""
         now, failed = frozenset(kept), set[str]()
         out = [step.end(name, now, failed, explain) for step in self.steps for name in step.paths]
-        seen: set[str] = set()
+        seen = set(failed)  # of what is not proved nobody asks
         for step in self.steps:
             for proved in (p for p in out if p.step == step.name):
                 # Each where that is found first.
@@ -104,3 +105,18 @@ class Worker:
     def coverage(self) -> list[Batch]:
         """For each step, that its paths are all there are."""
         return [step.record.coverage for step in self.steps]
+
+
+def _ask_everything(problems: Problems) -> None:
+    """Have all that the pool's claims ask of the design asked before any step is looked at.
+
+    Instances are made once for all steps, and it must not be the first step alone that has asked.
+    """
+    grounder = problems.grounder
+    todo = [u for u in problems.universals if u.schema is None]
+    while todo:
+        universal = todo.pop()
+        objects = [grounder.skolem(sort, n) for n, sort in enumerate(universal.sorts)]
+        todo += grounder.assumed(
+            universal.name, universal.body(*objects), universal.positive
+        ).universals

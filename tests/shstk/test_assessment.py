@@ -124,7 +124,7 @@ def test_only_what_is_not_kept_is_explored(monkeypatch: pytest.MonkeyPatch) -> N
     run = assessment.run
 
     def listen(task, arguments, meter):  # type: ignore[no-untyped-def]
-        asked.extend(design.name for _, design in arguments)
+        asked.extend(design.name for _, (_, design) in arguments)
         return run(task, arguments, meter)
 
     monkeypatch.setattr(assessment, "run", listen)

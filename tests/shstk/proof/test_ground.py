@@ -287,6 +287,14 @@ def work(k: Any) -> None:
     k.current.worker = True
 
 
+def work_of_a_parent(k: Any) -> None:
+    """Two tasks are each somebody's child, and not of the same."""
+    k.require(k.current.child != NULL)
+    k.require((k.current.child != LEFT) & (k.current.child != k.current))
+    k.require(k.current.child.base == NULL)
+    k.current.worker = True
+
+
 def nothing(k: Any) -> None:
     """Nothing happens."""
 
@@ -309,6 +317,7 @@ PAIRS = Invariant(
         | ~k.exists_task(lambda v: (v != t) & (v != u) & (v.worker == YES))
     ),
 )
+CHILD = every_task("child", lambda k, t: k.exists_task(lambda u: u.child == t))
 # Texts, what is assumed and asked, and what of it is true afterwards.
 TRAPS: dict[str, tuple[Callable[[Any], None], list[Invariant], set[str]]] = {
     "moment": (before_the_write, [IDLE, CHILDLESS], {"childless"}),
@@ -318,6 +327,7 @@ TRAPS: dict[str, tuple[Callable[[Any], None], list[Invariant], set[str]]] = {
     "some": (some_work_here, [SOMEBODY, CHILDLESS], {"somebody"}),
     "objects": (work, [OWN, SOMEBODY], {"somebody"}),
     "more objects": (work, [PAIRS, CHILDLESS], {"childless"}),
+    "parents": (work_of_a_parent, [CHILD, IDLE], {"child"}),
     "nothing": (nothing, [OWN, SOMEBODY], {"own", "somebody"}),
     "nothing of two": (nothing, [PAIRS, IDLE], {"pairs", "idle"}),
 }

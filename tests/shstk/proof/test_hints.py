@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -152,7 +152,7 @@ def of_step(step: str) -> list[Hint]:
     return sorted(hint for s, hint in lines(recorded()) if s == step)
 
 
-def only(found: Sequence[Hint]) -> Mapping[str, tuple[tuple[str, ...], ...]]:
+def only(found: Sequence[Hint]) -> Only:
     """Hints as a path solver wants them."""
     return parse(render(("x", hint) for hint in found)).get("x", {})
 

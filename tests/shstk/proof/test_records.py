@@ -24,10 +24,10 @@ from shstk.proof.asserted import Guards
 from shstk.proof.batch import Batch, batch
 from shstk.proof.hints import recorded
 from shstk.proof.invariants import pool
-from shstk.proof.path_solver import PathSolver, conjunct
+from shstk.proof.path_solver import Found, PathSolver, conjunct
 from shstk.proof.problem import Problems
 from shstk.proof.proved import Proved
-from shstk.proof.records import Record
+from shstk.proof.records import Checked, Ended, Record
 from shstk.proof.solvers import solve
 from shstk.proof.sorts import unbounded
 from shstk.proof.step_proof import Shared, StepProof
@@ -65,6 +65,7 @@ class Sample:
     design: str
     step: str
     path: int
+    hints: bool = True
 
     @cache  # noqa: B019 - samples live as long as the tests
     def proof(self) -> StepProof:
@@ -72,7 +73,7 @@ class Sample:
         observed = Observed(DESIGNS[self.design])
         problems = Problems(unbounded(), observed.design, POOL)
         (step,) = (s for s in STEPS if s.name == self.step)
-        only = recorded().get(step.name, {})
+        only = recorded().get(step.name, {}) if self.hints else {}
         made = StepProof(observed, problems, step, frozenset(), only, Guards())
         # Only this path, so that nothing else has to be made.
         one = (made.paths[self.path],)
@@ -104,15 +105,16 @@ class Sample:
         return tuple(sorted(set(self.proof().record.events[self.name])))
 
 
-# On the last two claims of all kinds fail where some of the pool is not assumed.
+# On those of v1 claims of all kinds fail where some of the pool is not assumed.
 SAMPLES = (
     Sample("linux-6.12", "munmap", 0),
     Sample("linux-6.12", "exit_mm_drop", 0),
     Sample("linux-6.12", "shstk_disable", 0),
     Sample("v1", "exit_mm_release", 1),
     Sample("v1", "exit_mm_release", 6),
+    Sample("linux-6.12", "shstk_disable", 0, hints=False),
 )
-EACH = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: f"{s.step}-{s.path}")
+EACH = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: f"{s.step}-{s.path}-{s.hints}")
 LAW = settings(max_examples=20, deadline=None)
 
 
@@ -121,8 +123,16 @@ def kept_sets(sample: Sample, data: st.DataObject) -> st.SearchStrategy[Kept]:
     half = random.Random(data.draw(st.integers(0, 9))).sample(sorted(NAMES), len(NAMES) // 2)
     base = data.draw(st.sampled_from((frozenset(half), frozenset(half), NAMES)))
     some = st.sets(st.sampled_from(sample.matter()), min_size=1, max_size=12)
+    # Of what the path does not change, more can be assumed and no more has to be proved.
+    solver = sample.fresh().solver(sample.name)
+    rest = sorted(NAMES - solver.claims - base) or sorted(NAMES)
+    more = st.sets(st.sampled_from(rest), min_size=1)
+    failing = sorted(base.intersection(solver.check(base).failing)) or rest
+    less = st.sets(st.sampled_from(failing), min_size=1)
     return st.one_of(
-        st.sampled_from((base, base, NAMES)), some.map(base.union), some.map(base.difference)
+        st.sampled_from((base, base, NAMES)),
+        *(some.map(base.union), some.map(base.difference)),
+        *(more.map(base.union), st.just(base.union(rest)), less.map(base.difference)),
     )
 
 
@@ -276,6 +286,20 @@ def test_records_answer_what_they_can(sample: Sample) -> None:
     assert record.witness("no such path", kept, ()) is None
 
 
+def test_what_fails_or_is_given_up_is_no_answer_where_more_is_assumed() -> None:
+    """A failure is one where less is assumed, too; what was given up is known of the same only."""
+    little, some, much = frozenset[str](), frozenset("a"), frozenset("ab")
+    none = frozenset[str]()
+    for unknown in ((), ("c 0",)):
+        batch_ = Batch("s 0", "", ())
+        proved = Proved("s", "s 0", batch_, failing=("c 0",), unknown=unknown)
+        ended = Ended(some, none, none, {"c 0": unknown and "unknown" or "sat"}, proved)
+        checked = Checked(some, none, Found("s 0", ("c 0",), unknown, none))
+        for answer in (lambda k, e=ended: e.answer(k, set()), checked.answer):
+            assert answer(some) is not None and answer(much) is None
+            assert (answer(little) is None) == bool(unknown)
+
+
 # -- sharing -------------------------------------------------------------------------
 
 
@@ -309,10 +333,12 @@ def verdict(of: Worker) -> tuple[Kept, list[Proved]]:
     return kept, of.obligations(kept, explain=False)
 
 
-def summary(found: tuple[Kept, list[Proved]]) -> tuple[Kept, list[tuple[object, ...]]]:
+def summary(found: tuple[Kept, list[Proved]]) -> tuple[Kept, list[object]]:
     """A verdict without the premises that each proof happens to use, of which there are many."""
     kept, proved = found
-    said = [(p.path, goals_of(p), p.failing, p.unsafe, p.unknown, p.witnessed) for p in proved]
+    said: list[object] = [
+        (p.path, goals_of(p), p.failing, p.unsafe, p.unknown, p.witnessed) for p in proved
+    ]
     return kept, said
 
 
