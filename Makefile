@@ -3,16 +3,19 @@
 # make baseline: the verdicts of every design against the recorded ones.
 # make kernel: a real Linux in an emulator, and random scenarios against it.
 # make nightly: ten times as many random scenarios on the reference machine.
+# make venv:  set the environment up, and nothing else.
 PYTHON ?= python3
 VENV := .venv
 CHECKED := v1 linux-6.12 proposed
 RECORDED := v1 linux-6.12
 STAMP := $(VENV)/.installed
 
-.PHONY: check test baseline kernel nightly lint corpus bench clean
+.PHONY: check venv test baseline kernel nightly lint corpus bench clean
 
 check: $(STAMP)
 	$(VENV)/bin/shstk check $(CHECKED) --hostile || test $$? -eq 1
+
+venv: $(STAMP)
 
 test: $(STAMP) lint
 	$(VENV)/bin/python -m pytest

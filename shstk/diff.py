@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from model.designs import Design
+from properties import EventConjunct
 from shstk.assessment import assess
 from shstk.behaviour import Lockstep, compared, comparisons
 from shstk.build import CLAIMS
@@ -85,6 +86,7 @@ class Diff:
     reported: dict[str, tuple[Bound, ...]] = field(default_factory=dict)
     unknown: int = 0  # verdicts
     interrupted: bool = False
+    uncompared: list[str] = field(default_factory=list)  # after Ctrl-C: properties
 
     @property
     def changed(self) -> bool:
@@ -192,6 +194,9 @@ def _add(out: Diff, reports: tuple[Report, Report], without: frozenset[str]) -> 
     for mine in reports[0].verdicts:
         verdicts = mine, theirs[mine.property.id]
         out.unknown += sum(v.status == UNKNOWN for v in verdicts)
+        if out.interrupted and any(v.status == UNKNOWN for v in verdicts):
+            out.uncompared.append(mine.property.id)
+            continue
         change = _change(out.designs, reports[0].environment, verdicts, without)
         if change:
             out.changes.append(change)
@@ -230,7 +235,10 @@ def _change(
 
 
 def _site(site: Site) -> tuple[str, str]:
-    return CLAIMS[site.claim].name, site.step
+    """What counts as the same violation; of a claim about states only the first run is known."""
+    claim = CLAIMS[site.claim]
+    about_events = isinstance(claim.conjunct, EventConjunct)
+    return claim.name, site.step if about_events else ""
 
 
 def _violation(verdict: Verdict) -> tuple[object, ...]:

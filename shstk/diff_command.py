@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(as_json(found))
     if found.interrupted:
         print("shstk: interrupted; what is above was found until then", file=sys.stderr)
+        if found.uncompared:
+            print(f"shstk: not compared: {', '.join(found.uncompared)}", file=sys.stderr)
         return 130
     if not found.complete:
         print("shstk: not everything was explored to the end", file=sys.stderr)

@@ -141,7 +141,7 @@ def _verdicts(diff: Diff, environment: str) -> Iterator[str]:
     mine = [c for c in diff.changes if c.environment == environment]
     changed = [c for c in mine if c.status]
     if not changed:
-        yield f"verdicts   none changed, {environment} environment"
+        yield f"verdicts   the same in both, {environment} environment"
         yield from _as_far_as(diff.reported[environment])
     else:
         yield f"verdicts that changed, {environment} environment"

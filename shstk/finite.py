@@ -256,10 +256,11 @@ class Run(Identities):
     def _write(self, cell: int, field: Field[Any], value: object) -> None:
         if isinstance(value, Record):
             value = value.index[0]
+        known = value.samples if isinstance(value, FiniteTerm) else (value,)
+        if field.sort is None and field.store is None and known and known[0] not in field.values:
+            can_be = ", ".join(map(str, field.values))
+            raise ValueError(f"{field.name} is set to {known[0]!r}; it can be {can_be}")
         if not isinstance(value, FiniteTerm):
-            if field.sort is None and field.store is None and value not in field.values:
-                can_be = ", ".join(map(str, field.values))
-                raise ValueError(f"{field.name} is to be {value!r}; it can be {can_be}")
             value = self.const(value)
         if field.store is not None:
             value = value._map(field.store)
@@ -487,7 +488,10 @@ def _index(domain: tuple[object, ...], value: object) -> int:
     for i, member in enumerate(domain):
         if member is value or (type(member) is type(value) and member == value):
             return i
-    return domain.index(value)
+    if value in domain:
+        return domain.index(value)
+    can_be = ", ".join(map(str, domain))
+    raise ValueError(f"a variable is set to {value}; it can be {can_be}")
 
 
 _NOTHING: dict[int, FiniteTerm] = {}  # written before the step

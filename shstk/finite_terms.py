@@ -209,6 +209,11 @@ class FiniteTerm(Term):
         """Known, without any decision, to be one value."""
         return self._known is not None and self._known[0] is None
 
+    @property
+    def samples(self) -> tuple[Any, ...]:
+        """All that it can be, as far as that is known without any decision."""
+        return self._known[1] if self._known is not None else ()
+
     def is_in(self, accepted: Callable[[Any], bool]) -> bool:
         """Decide whether the value is accepted."""
         source, values = self._known or self.resolve()

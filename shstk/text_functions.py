@@ -109,6 +109,8 @@ class Checker:
             self.raised(node)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             self.values.assigned(node, scope)
+        elif isinstance(node, ast.Return):
+            self.values.returned(node)
         elif isinstance(node, ast.UnaryOp):
             self.truth.inverted(node, scope)
         elif isinstance(node, ast.Compare):

@@ -96,10 +96,41 @@ class Values:
             if self.condition(value, scope):
                 wrong = f"a condition is written to {ast.unparse(target)}"
                 self.report(node, wrong, "write its value under an 'if', and the other one else")
+            self.alike(node, target, field, value, scope)
             self.one_of(node, target, field, value, scope)
+
+    def alike(
+        self,
+        at: ast.AST,
+        target: ast.expr,
+        field: Field[Any],
+        value: ast.expr,
+        scope: Scope,
+    ) -> None:
+        """A variable that is copied to another has values of the same kind."""
+        if isinstance(value, ast.Attribute):
+            copied = FIELDS.get(record_of(value.value, scope), {}).get(value.attr)
+            if copied is not None and _kind(copied) != _kind(field):
+                wrong = f"{ast.unparse(target)} is set to what {ast.unparse(value)} is"
+                theirs, mine = values_text(copied), values_text(field)
+                self.report(at, wrong, f"the one can be {mine}; the other {theirs}")
+
+    def returned(self, node: ast.Return) -> None:
+        """What a hook returns is 0, or a positive errno."""
+        value = node.value
+        if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+            said = ast.unparse(value.operand)
+            self.report(node, f"-{said} is returned", f"errnos are positive here: return {said}")
 
     def compared(self, node: ast.Compare, scope: Scope) -> None:
         """What a variable is compared with is one of its values."""
+        if len(node.ops) > 1 and any(
+            isinstance(v, ast.BinOp) and isinstance(v.op, (ast.BitAnd, ast.BitOr))
+            for v in node.comparators[:-1]
+        ):
+            wrong = "'|' and '&' bind tighter than comparisons do"
+            self.report(node, wrong, "put each comparison in parentheses")
+            return
         operands = [node.left, *node.comparators]
         for left, op, right in zip(operands, node.ops, node.comparators, strict=False):
             for one, other in ((left, right), (right, left)):
@@ -199,6 +230,13 @@ def _pairs(
             yield from zip(target.elts, value.elts, strict=False)
         elif value is not None:
             yield target, value
+
+
+def _kind(field: Field[Any]) -> object:
+    """What a variable holds: references of a sort, numbers, or members of a type."""
+    if field.sort is not None:
+        return field.sort
+    return int if field.store is not None else type(field.values[0])
 
 
 def has(field: Field[Any], value: object) -> bool:

@@ -34,7 +34,7 @@ from model.world import Cond, KindTable, Term, copied_kind, copied_owner
 from shstk.identities import Identities
 from shstk.proof.forking import Decision, Fork, Stop, endings
 from shstk.proof.heap import Heap
-from shstk.proof.sorts import Universe, encode, enumeration
+from shstk.proof.sorts import Universe, encode, enumeration, range_of
 from shstk.proof.terms import SymbolicCond, Tree, Value, Word, as_bool
 
 
@@ -132,7 +132,10 @@ class SymbolicWorld(Identities):
     def write(self, record: Record, field: Field[Any], value: object) -> None:
         self._act("a write")
         self._object(record, field)
-        self.heap.write(field, self.index(record), self._coded(field, value))
+        term = self._coded(field, value)
+        if not term.sort().eq(range_of(self.universe, field)):
+            raise TypeError(f"{field.name} is set to a {term.sort()}, which it cannot be")
+        self.heap.write(field, self.index(record), term)
 
     def _object(self, record: Record, field: Field[Any]) -> None:
         """What is written through must be an object: an obligation of the path."""

@@ -15,7 +15,8 @@ import pytest
 from model.designs import DESIGNS, Design
 from model.designs.linux_6_12 import Linux612
 from model.kernel import FAMILIES
-from shstk import diff_command
+from shstk import diff, diff_command
+from shstk.build import CLAIMS
 from shstk.diff import Asked, Change, Diff, compare, stages
 from shstk.diff_json import as_json
 from shstk.diff_text import known, text
@@ -23,8 +24,9 @@ from shstk.errors import UserError
 from shstk.hooks import differing
 from shstk.loader import load_design
 from shstk.parting import on_trace
+from shstk.search import Site
 from shstk.space import Bound
-from shstk.verdicts import HOLDS, PROVED, VIOLATED
+from shstk.verdicts import HOLDS, PROVED, UNKNOWN, VIOLATED, Report, Verdict
 
 ON = {"kernel", "enable", "vfork", "exit", "sigkill", "late-clone-failure", "vfork-abandon"}
 WITHOUT = frozenset(f for f in FAMILIES if f not in ON)
@@ -76,7 +78,7 @@ def test_nothing_differs_from_a_design_of_another_name(other: Design) -> None:
     found = compare((DESIGNS["linux-6.12"], other), ASKED)
     assert (found.changed, found.complete, found.hooks) == (False, True, [])
     assert "behaviour  the same up to 2x1x1, ordinary environment" in text(found)
-    assert "verdicts   none changed, ordinary environment" in text(found)
+    assert "verdicts   the same in both, ordinary environment" in text(found)
     assert "explored up to 2x1x1 (tasks x mms x stacks), and may differ beyond" in text(found)
 
 
@@ -118,6 +120,37 @@ def test_a_trace_goes_the_same_way_in_its_own_design(keeps: Diff) -> None:
     """A trace replayed in lockstep with its own design parts nowhere."""
     trace = keeps.changes[0].verdicts[1].trace
     assert trace and on_trace(keeps.designs[1:] * 2, trace, WITHOUT) is None
+
+
+def test_of_a_claim_about_states_the_step_does_not_count(keeps: Diff) -> None:
+    """Only the first run to such a state is known: another design may break it in another step."""
+    trace = changed_in(keeps)[0].trace
+    assert trace is not None
+    for name, same in (
+        ("freed-at-least-once/owner-there", True),
+        ("own-mm/nothing-else-hit", False),
+    ):
+        (claim,) = (n for n, c in enumerate(CLAIMS) if c.name == name)
+        one, other = (Site(claim, step, trace) for step in ("exit_mm_drop", "fork"))
+        assert (diff._site(one) == diff._site(other)) == same
+
+
+def test_after_ctrl_c_nothing_is_compared_with_what_was_not_explored(keeps: Diff) -> None:
+    """A verdict that is unknown in one of them is no change, and is named."""
+    violated = [replace(v, status=VIOLATED) for v in changed_in(keeps)]
+    unknown = [replace(v, status=UNKNOWN, trace=None, sites=[]) for v in violated]
+    reports = tuple(
+        Report(d.name, "ordinary", verdicts, [], [])
+        for d, verdicts in zip(keeps.designs, (violated, unknown), strict=True)
+    )
+    out = Diff(keeps.designs, [], interrupted=True)
+    diff._add(out, (reports[0], reports[1]), WITHOUT)
+    assert out.changes == [] and out.uncompared == [v.property.id for v in violated]
+
+
+def changed_in(found: Diff) -> list[Verdict]:
+    """The second design's verdicts that are other than the first's."""
+    return [c.verdicts[1] for c in found.changes]
 
 
 def test_the_text_that_differs_is_named(keeps: Diff) -> None:
