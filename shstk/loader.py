@@ -139,10 +139,30 @@ def _check_hooks(path: Path, cls: type[Design]) -> None:
             given = f"{name}({', '.join(wanted)})"
             raise DesignError(f"{path}:{line}: the kernel calls {given}") from None
     for name, own in vars(cls).items():
-        returns = _returned(cls, name) if inspect.isfunction(own) else ""
+        if not inspect.isfunction(own):
+            continue
+        _check_parameters(path, cls, name, own)
+        returns = _returned(cls, name)
         if returns:
             _check_returns(path, name, own, returns)
     _check_names(path, cls)
+
+
+def _check_parameters(path: Path, cls: type, name: str, own: Callable[..., Any]) -> None:
+    """A function that a base class has, too, can be called as that is."""
+    bases = (c for c in cls.__mro__[1:] if inspect.isfunction(vars(c).get(name)))
+    base = next(bases, None)
+    if base is None:
+        return
+    every = inspect.signature(vars(base)[name]).parameters.values()
+    given = [p.name for p in every if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = {p.name: None for p in every if p.kind is p.KEYWORD_ONLY}
+    try:
+        inspect.signature(own).bind(*given, **named)
+    except TypeError:
+        line = own.__code__.co_firstlineno
+        said = f"{name}({', '.join([*given, *named])})"
+        raise DesignError(f"{path}:{line}: {base.__name__} has {said}") from None
 
 
 RIGHT = {"int": "it returns 0 for success", "Cond": "it returns a condition"}

@@ -157,6 +157,11 @@ FREE = "        self.unmap_shadow_stack(k, tsk)\n        tsk.size = 0\n"
         ("from model.events import Warned", "from model.events import Warn", "ImportError"),
         ("    title", "    has_msel = False\n    title", "did you mean has_mseal?"),
         ("    def exit_thread", "    def exit_thred", "did you mean exit_thread?"),
+        (
+            "    def shstk_free(self, k: World, tsk: Task)",
+            "    def shstk_free(self, k: World, tsk: Task, more: Task)",
+            "Linux612 has shstk_free(self, k, tsk)",
+        ),
         (TLS, "        return\n", "copy_thread returns nothing"),
         (TLS, "        return 'x'\n", "copy_thread returns 'x'"),
         ("    title", "    title = 3 + 'a'\n    title", "TypeError"),
