@@ -30,6 +30,7 @@ from shstk.verdicts import HOLDS, NOT_APPLICABLE, PROVED, UNKNOWN, VIOLATED, Ver
 
 NAME, COLUMN = 30, 33
 RULE = "-" * WIDTH
+SCREEN = 50  # lines that one can see at once
 
 
 def text(diff: Diff) -> str:
@@ -59,11 +60,18 @@ def known(diff: Diff) -> list[str]:
         if environment in diff.reported:
             # What is above the table may be runs.
             lines += ["", *([RULE] if RULE in lines else []), *_verdicts(diff, environment)]
-        for change in diff.changes:
-            if change.environment == environment:
-                lines += _traces(diff, change, told)
+        runs = [
+            line
+            for change in diff.changes
+            if change.environment == environment
+            for line in _traces(diff, change, told)
+        ]
         if environment == "ordinary":
-            lines += [line for program in diff.programs for line in _scenarios(diff, program)]
+            runs += [line for program in diff.programs for line in _scenarios(diff, program)]
+        lines += runs
+        if environment in diff.reported and sum(1 + r.count("\n") for r in runs) > SCREEN:
+            # The table is far above by now.
+            lines += ["", RULE, "once more:", *_verdicts(diff, environment)]
     return [line.rstrip() for each in lines for line in each.split("\n")]
 
 

@@ -122,6 +122,12 @@ def test_a_trace_goes_the_same_way_in_its_own_design(keeps: Diff) -> None:
     assert trace and on_trace(keeps.designs[1:] * 2, trace, WITHOUT) is None
 
 
+def test_the_table_is_told_again_below_long_runs(keeps: Diff) -> None:
+    """Who reads the end on a terminal sees what changed, as above."""
+    above, _, below = text(keeps).partition("once more:\n")
+    assert below.strip() and below.rstrip() in above
+
+
 def test_of_a_claim_about_states_the_step_does_not_count(keeps: Diff) -> None:
     """Only the first run to such a state is known: another design may break it in another step."""
     trace = changed_in(keeps)[0].trace
