@@ -106,7 +106,8 @@ def _made(
     designs = list({d.name: d for d, _ in pairs}.values())
     ordinary = [d for d, environment in pairs if environment == "ordinary"]
     tasks: list[tuple[Callable[..., Any], Any]] = [(answer_to, question) for question in order]
-    if len(ordinary) >= cores() and not asked.wanted:
+    together = len(ordinary) >= cores() and not asked.wanted
+    if together:
         # Of many designs all at once, so that no core waits; of one, each proof on all cores.
         tasks += [(prove_one, (d, asked.without)) for d in ordinary if asked.proofs]
         able = [d for d in ordinary if has_machine(d)]
@@ -114,12 +115,13 @@ def _made(
     done, interrupted = run(_call, tasks, meter)
     by_question = {a.question: a for a in done if isinstance(a, Answer)}
     proofs = [p for p in done if isinstance(p, DesignProof)]
+    programs = [p for p in done if isinstance(p, tuple)] if together else None
     answers = [by_question[q] for q, _ in questions if q in by_question]
     reports = combine(answers, asked.wanted)
     interrupted = interrupted or any(a.interrupted for a in answers)
     stages: list[Callable[[], bool]] = [
         lambda: liveness_verdicts(reports, designs, asked.without, asked.wanted, meter),
-        lambda: attach(reports, ordinary, asked.wanted, meter),
+        lambda: attach(reports, ordinary, asked.wanted, meter, programs),
         lambda: asked.proofs and prove_reports(reports, designs, asked.without, meter, proofs),
     ]
     for stage in stages:

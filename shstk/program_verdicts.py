@@ -47,13 +47,19 @@ def verdicts_of(job: ProgramJob, tell: Callable[[str], None]) -> Found:
 
 
 def program_verdicts(
-    designs: Sequence[Design], wanted: frozenset[str], depth: int | None, meter: Meter
+    designs: Sequence[Design],
+    wanted: frozenset[str],
+    depth: int | None,
+    meter: Meter,
+    known: Sequence[Found] | None = None,
 ) -> tuple[dict[str, list[ProgramVerdict]], bool]:
     """Verdicts by the name of the design, and whether Ctrl-C cut it short.
 
-    UserError where the reference machine cannot run one of them.
+    ``known``: the answers to all of them, where they are there already.  UserError where the
+    reference machine cannot run one of them.
     """
-    answers, interrupted = run(verdicts_of, program_jobs(designs, wanted, depth), meter)
+    jobs = program_jobs(designs, wanted, depth)
+    answers, interrupted = run(verdicts_of, jobs, meter) if known is None else ([*known], False)
     out: dict[str, list[ProgramVerdict]] = {design.name: [] for design in designs}
     for name, found in answers:  # after Ctrl-C, those that were done
         out[name] += found
@@ -75,6 +81,7 @@ def attach(
     designs: Sequence[Design],
     wanted: frozenset[str],
     meter: Meter,
+    known: Sequence[Found] | None = None,
 ) -> bool:
     """Add them to the reports of the ordinary environment; True if Ctrl-C cut it short.
 
@@ -83,7 +90,7 @@ def attach(
     if wanted and not wanted & MACHINE_PROPERTIES.keys():
         return False
     able = [design for design in designs if has_machine(design)]
-    found, interrupted = program_verdicts(able, wanted, None, meter)
+    found, interrupted = program_verdicts(able, wanted, None, meter, known)
     for report in reports:
         if report.environment == "ordinary":
             report.programs = found.get(report.design, [])

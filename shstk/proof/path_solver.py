@@ -65,7 +65,7 @@ class PathSolver:
                 return None
             used = [*easy, *self.all.core()]
         self._note(used)
-        return list({made.id: (name, made) for name, made in used}.values())
+        return _distinct(used)
 
     def _parted(self, kept: Collection[str], wanted: Sequence[int]) -> tuple[Premises, list[int]]:
         """The hinted premises from which some claims follow, and the other claims."""
@@ -174,8 +174,7 @@ class PathSolver:
             elif name:
                 failed.add(name)
         proof = self.proof(kept, late) if late else []
-        used = [*known, *easy, *(proof or [])]
-        self.used = list({made.id: (name, made) for name, made in used}.values())
+        self.used = _distinct([*known, *easy, *(proof or [])])
         self._note(self.used)
         return frozenset(self.problem.claims[n].name for n in late)
 
@@ -183,6 +182,11 @@ class PathSolver:
 def conjunct(goal: str) -> str:
     """The conjunct that an event's goal is about: the number of the event is left out."""
     return goal.rsplit(" ", 1)[0]
+
+
+def _distinct(premises: Premises) -> Premises:
+    """Each premise once."""
+    return list({made.id: (name, made) for name, made in premises}.values())
 
 
 def lemmas(premises: Premises) -> frozenset[str]:

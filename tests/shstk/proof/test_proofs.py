@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from wrong_designs import ForgetsToZero
 
 from model.designs import DESIGNS, Design
 from model.designs.linux_6_12 import Linux612
-from model.state import NULL, Ctl, Sort, Task
-from model.world import World
+from model.state import Ctl, Sort
 from properties import PROPERTIES
 from shstk.build import ORDINARY
 from shstk.pool import Meter
@@ -99,18 +99,6 @@ def test_a_path_is_not_proved_because_it_cannot_be_taken() -> None:
         s.problem.path.step.name for s in worker.solvers.values() if str(s.possible(kept)) == "sat"
     }
     assert possible == set(names)
-
-
-class ForgetsToZero(Linux612):
-    """shstk_free() leaves the size: a second free hits whatever is there."""
-
-    def shstk_free(self, k: World, tsk: Task) -> int:
-        if (tsk.mm == NULL) | (tsk.mm != k.current.mm):
-            return 0
-        if tsk.base == NULL:
-            return 0
-        self.unmap_shadow_stack(k, tsk)
-        return 0
 
 
 def test_a_wrong_design_is_not_proved() -> None:

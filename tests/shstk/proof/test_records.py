@@ -13,11 +13,11 @@ import pytest
 import z3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wrong_designs import ForgetsToZero
 
 from model.designs import DESIGNS, Design
 from model.designs.linux_6_12 import Linux612
 from model.kernel import STEPS
-from model.state import NULL, Task
 from model.world import World
 from shstk.footprint import Observed
 from shstk.proof.asserted import Guards
@@ -365,18 +365,6 @@ def test_another_design_with_the_same_step_needs_no_solver() -> None:
     assert again.coverage() == first.coverage()
     alone = verdict(worker(DESIGNS["linux-6.6"], "exit_mm_drop", shared=False))
     assert summary(alone) == summary(found)
-
-
-class ForgetsToZero(Linux612):
-    """shstk_free() leaves the size: a second free hits whatever is there."""
-
-    def shstk_free(self, k: World, tsk: Task) -> int:
-        if (tsk.mm == NULL) | (tsk.mm != k.current.mm):
-            return 0
-        if tsk.base == NULL:
-            return 0
-        self.unmap_shadow_stack(k, tsk)
-        return 0
 
 
 @pytest.mark.usefixtures("home")
