@@ -108,7 +108,8 @@ class Result:
     whose successors have all been entered.  ``levels`` has the number of states at each
     depth; the last one is partial if the run was cut short.  ``hits`` has the
     first one for each (violation, action), where the action of a hit in an
-    initial state is n_actions.  ``saturated`` counts firings per bound.
+    initial state is n_actions.  ``saturated`` counts firings per bound; those of leaves
+    that only report (bit 31) are counted while there is something new that they may say.
     """
 
     status: str
@@ -138,7 +139,8 @@ class Result:
 
 class _Tables(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("words", "n_roots", "n_state_roots")),
+        *((name, ctypes.c_uint32) for name in ("words", "n_pool", "n_step_pool")),
+        *((name, ctypes.c_uint32) for name in ("n_roots", "n_state_roots")),
         *((name, ctypes.c_uint32) for name in ("n_actions", "stack", "fan")),
         *((name, ctypes.c_void_p) for name in ("pool", "roots", "state_roots")),
         *((name, ctypes.c_void_p) for name in ("rows", "ops", "tabs", "masks")),
@@ -212,6 +214,8 @@ def _tables(lowered: Lowered) -> _Tables:
     """The C structure that points into the arrays; they must outlive it."""
     tables = _Tables(
         words=lowered.words,
+        n_pool=len(lowered.pool),
+        n_step_pool=lowered.step_pool,
         n_roots=len(lowered.roots),
         n_state_roots=len(lowered.state_roots),
         n_actions=lowered.n_actions,
@@ -230,12 +234,12 @@ class Engine:
     """Explores one program; what it has found stays until the next exploration."""
 
     def __init__(self, program: Program) -> None:
-        program.validate()
+        order = program.validate()
         self._program = program
         self._layout = program.layout
         self._library = _load()
         # The C side keeps pointers into these arrays.
-        self._lowered = lower(program)
+        self._lowered = lower(program, order)
         self._handle = self._library.shstk_new(ctypes.byref(_tables(self._lowered)))
         if not self._handle:
             raise MemoryError("no memory for the engine")

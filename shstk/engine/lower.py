@@ -17,15 +17,17 @@ from shstk.engine.program import (
     MASK,
     NONE,
     PLAIN,
-    TEST,
     TRAP,
     Layout,
     Leaf,
+    Order,
     Program,
 )
 
-#: A child that ends a walk at leaf or mask number n is LAST_END - n.
-LAST_END: Final = -3
+#: A child for a bit pattern beyond the size of its cell, and one that ends a walk at leaf or
+#: mask number n (LAST_END - n).
+PAD: Final = -3
+LAST_END: Final = -4
 
 _U64: Final = (1 << 64) - 1
 _MARKED: Final = 1 << 63
@@ -40,6 +42,7 @@ class Lowered:
     ids: tuple[int, ...]
     stack: int = 0
     fan: int = 0
+    step_pool: int = 0
     pool: array[int] = field(default_factory=lambda: array("i"))
     roots: array[int] = field(default_factory=lambda: array("i"))
     state_roots: array[int] = field(default_factory=lambda: array("i"))
@@ -54,15 +57,15 @@ class Lowered:
     kinds: tuple[array[int], ...] = ()
 
 
-def lower(program: Program) -> Lowered:
-    """The arrays for a program that has been validated."""
+def lower(program: Program, order: Order) -> Lowered:
+    """The arrays for a program that has been validated, in the order found there."""
     layout = program.layout
     out = Lowered(
         words=layout.words,
         n_actions=program.n_actions,
         ids=(0, layout.tasks, layout.mms, layout.addrs, layout.groups),
     )
-    _lower_trees(program, out)
+    _lower_trees(program, order, out)
     for pair in program.masks:
         out.masks.extend(pair)
     leaves = _LeafLowering(program, out)
@@ -74,17 +77,14 @@ def lower(program: Program) -> Lowered:
     return out
 
 
-def _lower_trees(program: Program, out: Lowered) -> None:
+def _lower_trees(program: Program, order: Order, out: Lowered) -> None:
     """Lay out the nodes of all trees, children before parents."""
-    order = program.postorder(program.roots, {TEST, CHOICE, LEAF})
-    place = _lower_nodes(program, order, out)
-    fans = program.fans(order)
-    for root in program.roots:
-        out.roots.append(place.get(root, root))
-        out.fan += fans.get(root, 0)
-    out.stack = _stack_need(program, order)
-    order = program.postorder(program.state_roots, {TEST, MASK})
-    place = _lower_nodes(program, order, out)
+    place = _lower_nodes(program, order.steps, out)
+    out.roots.extend(place.get(root, root) for root in program.roots)
+    out.fan = order.fan
+    out.stack = _stack_need(program, order.steps)
+    out.step_pool = len(out.pool)
+    place = _lower_nodes(program, order.predicates, out)
     out.state_roots.extend(place.get(root, root) for root in program.state_roots)
 
 
@@ -105,11 +105,13 @@ def _lower_nodes(program: Program, order: Sequence[int], out: Lowered) -> dict[i
                 out.pool.append(-len(children))
             else:
                 width = layout.cell_width[operand]
+                mask = (1 << width) - 1
                 out.pool.append(
-                    layout.cell_word[operand] | layout.cell_shift[operand] << 4 | width << 10
+                    layout.cell_word[operand] | layout.cell_shift[operand] << 4 | mask << 10
                 )
+                out.pool.append(0)
                 # Bit patterns beyond the size of the cell must not occur either.
-                children += [TRAP] * ((1 << width) - len(children))
+                children += [PAD] * (mask + 1 - len(children))
             out.pool.extend(children)
     return place
 

@@ -260,6 +260,18 @@ class Leaf:
 
 
 @dataclass(frozen=True)
+class Order:
+    """The nodes of the transition trees and of the predicates, children first.
+
+    ``fan``: upper bound for the number of leaves that one state fires.
+    """
+
+    steps: Sequence[int]
+    predicates: Sequence[int]
+    fan: int
+
+
+@dataclass(frozen=True)
 class Program:
     """Initial states, transition trees and state predicate trees over a layout.
 
@@ -278,7 +290,7 @@ class Program:
     state_roots: tuple[int, ...] = ()
     masks: tuple[tuple[int, int], ...] = ()
 
-    def validate(self) -> None:
+    def validate(self) -> Order:
         """Raise ValueError unless the engine can rely on every field."""
         self.layout.validate()
         _require(bool(self.initial), "no initial state")
@@ -292,9 +304,10 @@ class Program:
         for number, (violations, witnesses) in enumerate(self.masks):
             in_range = 0 <= violations <= _U64 and 0 <= witnesses <= _U64
             _require(in_range, f"mask {number} exceeds 64 bits")
-        step_order = self.postorder(self.roots, {TEST, CHOICE, LEAF})
-        _require(self._fan(step_order) <= MAX_FAN, "too many transitions from one state")
-        self.postorder(self.state_roots, {TEST, MASK})
+        steps = self.postorder(self.roots, {TEST, CHOICE, LEAF})
+        fan = self._fan(steps)
+        _require(fan <= MAX_FAN, "too many transitions from one state")
+        return Order(steps, self.postorder(self.state_roots, {TEST, MASK}), fan)
 
     def _validate_leaf(self, number: int, leaf: Leaf) -> None:
         """Check the labels and the updates of a leaf."""

@@ -452,6 +452,33 @@ def test_exploration_equals_brute_force(seed: int, prune_mask: int | None) -> No
     assert_same(engine, result, Reference(program, prune_mask or 0).run())
 
 
+@settings(max_examples=200, deadline=None)
+@given(SEEDS)
+def test_what_is_said_once_changes_nothing_else(seed: int) -> None:
+    """A leaf that only reports is left out once it is known, and all that is found is the same."""
+    program = random_program(random.Random(seed))
+    leaves = tuple(replace(x, saturated=x.saturated and 1 << 31) for x in program.leaves)
+    program = replace(program, leaves=leaves)
+    engine = Engine(program)
+    result = engine.explore()
+    reference = Reference(program).run()
+    assert set(result.saturated) == set(reference.saturated)
+    assert result.saturated.get(31, 0) <= reference.saturated.get(31, 0)
+    assert_same(engine, replace(result, saturated=reference.saturated), reference)
+    values = random_values(random.Random(seed), program.layout)
+    assert engine.violations(values) == judge(program, values)
+
+
+def test_a_report_is_not_asked_for_again() -> None:
+    """Where there are many states, what a leaf reports is counted only until it is known."""
+    program = counter(6, limit=6)
+    leaves = tuple(replace(x, witnesses=x.saturated and 1) for x in program.leaves)
+    result = Engine(replace(program, leaves=leaves)).explore()
+    assert result.states == 6**6
+    assert result.witnessed == 1
+    assert 0 < result.saturated[31] < 6**6 < Engine(program).explore().saturated[31] + 1
+
+
 @settings(max_examples=100, deadline=None)
 @given(SEEDS)
 def test_single_states_equal_brute_force(seed: int) -> None:
