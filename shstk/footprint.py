@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import FunctionType
@@ -66,7 +67,7 @@ def _value(design: Design, value: object) -> str:
         return f"{value.__qualname__} {_module(where, frozenset(), value.__globals__)}\n"
     if _plain(value):
         return f"{type(value).__name__} {value!r}\n"
-    return _whole(design)
+    return _record(value) or _whole(design)
 
 
 def _plain(value: object) -> bool:
@@ -75,8 +76,22 @@ def _plain(value: object) -> bool:
     return isinstance(value, PLAIN)
 
 
+def _record(value: object) -> str:
+    """A frozen dataclass of plain values, with the file of its class; '' for anything else."""
+    kind, there = type(value), _named(type(value).__module__)
+    if there is None or not is_dataclass(kind) or kind.__mro__ != (kind, object):
+        return ""
+    held = sorted(getattr(value, "__dict__", {}).items())
+    names = sorted(f.name for f in fields(kind))
+    frozen = kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    if not frozen or [n for n, _ in held] != names or not _plain(tuple(v for _, v in held)):
+        return ""
+    return f"{kind.__qualname__} {_module(there[0], frozenset(), there[1])} {held!r}\n"
+
+
 def _whole(design: Design) -> str:
-    return "".join(f"{path} {_content(path)}\n" for path in design_files(design))
+    files = "".join(f"{path} {_content(path)}\n" for path in design_files(design))
+    return f"{type(design).__qualname__} {files}"
 
 
 def _module(path: Path, above: frozenset[Path], names: dict[str, Any]) -> str:

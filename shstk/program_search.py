@@ -10,90 +10,20 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import model.reference.protocols  # noqa: F401  (registers the operations)
-from counterexamples.lines import Do
 from model.designs import Design
-from model.reference.machine import Listener, Machine, Move
 from properties.cpu import MACHINE_PROPERTIES
-from properties.machine import MachineProperty, Run, Tasks, look
-from shstk.alphabet import Letter
+from shstk.places import Asking, Place, Places, Taken
 from shstk.settings import Setting
-from shstk.stage import Performed, Stage, boot, canonical, is_over, perform
+from shstk.stage import Stage
 
 Progress = Callable[[str], None]
+Within = Callable[[Design], AbstractContextManager[None]]
 REPORT_EVERY = 500  # states between two reports of progress
-
-
-class Judge:
-    """Told of every move of a line, it asks a property's claims and keeps its memory.
-
-    ``memory`` and ``tasks``: as they are before the line.
-    """
-
-    def __init__(self, prop: MachineProperty, memory: Hashable, tasks: Tasks) -> None:
-        self.prop = prop
-        self.memory = memory
-        self.tasks = tasks
-        self.wrong: dict[str, str] = {}  # in words, by conjunct
-        self.reached: set[str] = set()  # conjuncts whose premise was true
-
-    def listen(self, machine: Machine, line: Do, arguments: Mapping[str, Any]) -> Listener:
-        """Who is told of the moves of a line."""
-        before, told, index = self.tasks, len(machine.effects), 0
-
-        def tell(machine: Machine, move: Move) -> None:
-            nonlocal before, told, index
-            after = look(machine.system)
-            effects = tuple(machine.effects[told:])
-            steps = tuple([name for name, _ in move.steps])
-            self._judge(
-                Run(
-                    machine.system,
-                    move.tid,
-                    line.task,
-                    line.operation,
-                    arguments,
-                    index,
-                    before,
-                    after,
-                    effects,
-                    steps,
-                    self.memory,
-                )
-            )
-            before, told, index = after, len(machine.effects), index + 1
-
-        return tell
-
-    def _judge(self, run: Run) -> None:
-        for conjunct in self.prop.conjuncts:
-            if conjunct.premise(run):
-                self.reached.add(conjunct.name)
-                words = conjunct.wrong(run)
-                if words:
-                    self.wrong.setdefault(conjunct.name, words)
-        self.memory = self.prop.remember(run)
-
-
-def play(design: Design, prop: MachineProperty, lines: tuple[str, ...]) -> tuple[Performed, Judge]:
-    """Execute lines from the start, and who has judged them; ValueError where one cannot be.
-
-    What is ``wrong`` and ``reached`` in the end is so in the last line, and the effects are
-    its effects.
-    """
-    done = Performed(boot(design), ())
-    judge = Judge(prop, frozenset(), done.stage.tasks)
-    for line in lines:
-        judge = Judge(prop, judge.memory, done.stage.tasks)
-        after = perform(done.stage, line, judge.listen, to_the_end=True)
-        if after is None:
-            raise ValueError(f"{line!r} cannot be done")
-        done = after
-    return done, judge
 
 
 @dataclass(frozen=True)
@@ -138,46 +68,53 @@ class Explored:
         return sum(n for mask, n in self.states.items() if not mask & ~abilities)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
-    """A machine that a program has led to; ``parent`` and ``line``: how."""
+    """A place that a program has led to."""
 
-    stage: Stage
-    memory: Hashable
+    place: Place
     abilities: int
     program: int  # in _Search.programs
 
 
 class _Search:
+    """Of one design; others may go along, level by level, and share the places."""
+
     def __init__(
-        self, design: Design, setting: Setting, depth: int | None, progress: Progress | None
+        self,
+        design: Design,
+        setting: Setting,
+        depth: int | None,
+        progress: Progress | None,
+        places: Places,
+        alone: bool,
     ) -> None:
-        self.prop = MACHINE_PROPERTIES[setting.property]
-        self.conjuncts = [c.name for c in self.prop.conjuncts]
-        self.design, self.progress = design.name, progress
+        self.conjuncts = [c.name for c in places.prop.conjuncts]
+        self.design, self.progress = design, progress
+        self.places, self.who = places, Asking(design, alone)
         opening = setting.opening()
-        done, judge = play(design, self.prop, opening)
-        self.start = Node(done.stage, judge.memory, 0, 0)
-        possible = [bit for bit, a in enumerate(setting.abilities) if a.possible(done.stage)]
+        start = Node(places.after(self.who, opening), 0, 0)
+        stage = start.place.stage
+        stage = Stage(stage.system.copy(design), stage.names)
+        possible = [bit for bit, a in enumerate(setting.abilities) if a.possible(stage)]
         mask = sum(1 << bit for bit in possible)
         self.found = Explored(setting, opening, mask, [0, 0, 0])
         more = 0 if depth is None else depth - setting.depths[0]
         self.limits = [max(1, each + more) for each in setting.depths]
-        self.letters: list[tuple[int, Letter]] = [(0, letter) for letter in setting.base]
+        numbered = [(0, letter) for letter in setting.base]
         for bit in possible:
-            self.letters += [(1 << bit, letter) for letter in setting.abilities[bit].letters]
+            numbered += [(1 << bit, letter) for letter in setting.abilities[bit].letters]
+        self.letters = [(bit, id(letter), letter) for bit, letter in numbered]
         self.programs: list[tuple[int, str]] = [(0, "")]  # the one it goes on, and its last line
-        self.seen: dict[tuple[Any, Hashable], list[int]] = {}
+        self.seen: dict[int, list[int]] = {}  # abilities, by ``Place.alike``
         self.closed: dict[int, bool] = {}  # by mask, as long as no violation is added
-        self._is_new(self.start)
+        self._is_new(start)
+        self.frontier = [start]
 
-    def run(self) -> None:
-        """Explore; what is found is in ``found`` also when it is interrupted."""
-        frontier = [self.start]
-        for level in range(1, self.limits[0] + 1):
-            frontier = [node for node in frontier for node in self._expand(node, level)]
-            self.found.depths = [min(level, limit) for limit in self.limits]
-        self.found.complete = True
+    def advance(self, level: int) -> None:
+        """Try what is longer by one operation; what is found is in ``found`` at any moment."""
+        self.frontier = [node for node in self.frontier for node in self._expand(node, level)]
+        self.found.depths = [min(level, limit) for limit in self.limits]
 
     def _expand(self, node: Node, level: int) -> Iterator[Node]:
         if level > self._limit(node.abilities):
@@ -186,16 +123,15 @@ class _Search:
             mask = node.abilities | bit
             if self._is_closed(mask):
                 continue
-            judge = Judge(self.prop, node.memory, node.stage.tasks)
-            done = perform(node.stage, line, judge.listen)
-            if done is None:
+            taken = self.places.take(self.who, node.place, line)
+            if taken is None:
                 continue
             self.found.programs += 1
-            self._note(judge, mask, node, line)
-            new = Node(done.stage, judge.memory, mask, len(self.programs))
+            self._note(taken, mask, node, line)
+            new = Node(taken.place, mask, len(self.programs))
             if self._is_new(new):
                 self.programs.append((node.program, line))
-                if not self._is_closed(mask) and not is_over(done.stage.system):
+                if level < self._limit(mask) and not taken.place.over and not self._is_closed(mask):
                     yield new
 
     def _limit(self, abilities: int) -> int:
@@ -203,14 +139,13 @@ class _Search:
 
     def _lines(self, node: Node, level: int) -> Iterator[tuple[int, str]]:
         """What is to be tried next, with the ability that it takes."""
-        machine = Machine(node.stage.system)
         for name in self.found.setting.tasks:
-            thread = node.stage.thread(name)
-            if thread is not None and machine.can_run(thread):
-                for bit, letter in self.letters:
+            thread = node.place.running(name)
+            if thread is not None:
+                for bit, number, letter in self.letters:
                     mask = node.abilities | bit
                     if level <= self._limit(mask) and not self._is_closed(mask):
-                        for line in letter.lines(node.stage, thread):
+                        for line in node.place.offered(thread, number, letter):
                             yield bit, line
 
     def _is_closed(self, abilities: int) -> bool:
@@ -222,8 +157,7 @@ class _Search:
         return closed
 
     def _is_new(self, node: Node) -> bool:
-        key = canonical(node.stage.system), node.memory
-        known = self.seen.setdefault(key, [])
+        known = self.seen.setdefault(node.place.alike, [])
         if any(not mask & ~node.abilities for mask in known):
             return False
         known.append(node.abilities)
@@ -234,15 +168,15 @@ class _Search:
 
     def _said(self) -> str:
         setting, found = self.found.setting, self.found
-        what = f"{self.design}: {setting.property} {setting.protocol}".strip()
+        what = f"{self.design.name}: {setting.property} {setting.protocol}".strip()
         states = sum(found.states.values())
         return f"{what}: {states:,} states, all programs of {found.depths[0]} operations"
 
-    def _note(self, judge: Judge, abilities: int, node: Node, line: str) -> None:
+    def _note(self, taken: Taken, abilities: int, node: Node, line: str) -> None:
         found = self.found
-        for name in judge.reached:
+        for name in taken.reached:
             found.reached.setdefault(name, set()).add(abilities)
-        for name, words in judge.wrong.items():
+        for name, words in taken.wrong.items():
             if found.violation(name, abilities) is None:
                 program = (*self._program(node.program), line)
                 found.violations.setdefault(name, []).append(Violation(abilities, program, words))
@@ -268,14 +202,46 @@ def explore(
     abilities it changes by as much.  Ctrl-C ends it early: ``complete`` is false then, and
     ``depths`` what was done.
     """
-    search = _Search(design, setting, depth, progress)
+    return explore_all((design,), setting, depth, progress)[0]
+
+
+def anywhere(_design: Design) -> AbstractContextManager[None]:
+    """No context: what a design's text raises is raised."""
+    return nullcontext()
+
+
+def explore_all(
+    designs: Sequence[Design],
+    setting: Setting,
+    depth: int | None = None,
+    progress: Progress | None = None,
+    within: Within = anywhere,
+) -> list[Explored]:
+    """The same for several designs, each operation once for all that give it the same.
+
+    ``within``: what a design's text is executed in.
+    """
+    places = Places(MACHINE_PROPERTIES[setting.property])
+    searches: list[_Search] = []
     collecting = gc.isenabled()
     gc.disable()  # machines have no cycles, and there are many
     try:
-        search.run()
-    except KeyboardInterrupt:
-        pass
+        for design in designs:
+            with within(design):
+                alone = len(designs) == 1
+                searches.append(_Search(design, setting, depth, progress, places, alone))
+        try:
+            deepest = searches[0].limits[0]
+            for level in range(1, deepest + 1):
+                places.forget(last=level == deepest)
+                for search in searches:
+                    with within(search.design):
+                        search.advance(level)
+        except KeyboardInterrupt:
+            return [search.found for search in searches]
     finally:
         if collecting:
             gc.enable()
-    return search.found
+    for search in searches:
+        search.found.complete = True
+    return [search.found for search in searches]

@@ -30,7 +30,8 @@ from model.reference.world import SH_STK_EN
 from properties.cpu import MACHINE_PROPERTIES
 from properties.machine import MachineConjunct
 from shstk.alphabet import Ability
-from shstk.program_search import Explored, Progress, explore, play
+from shstk.places import play
+from shstk.program_search import Explored, Progress, Within, anywhere, explore_all
 from shstk.settings import SETTINGS, Setting
 from shstk.stage import Performed, Stage, perform
 from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED
@@ -77,20 +78,39 @@ def check_programs(
     ``depth``: how many operations a program without abilities has at most, None: as many as
     are good for each property.  Ctrl-C gives what was found; the rest is unknown.
     """
-    out: list[ProgramVerdict] = []
+    return check_all((design,), wanted, depth, progress)[0]
+
+
+def check_all(
+    designs: Sequence[Design],
+    wanted: frozenset[str] = frozenset(),
+    depth: int | None = None,
+    progress: Progress | None = None,
+    within: Within = anywhere,
+) -> list[list[ProgramVerdict]]:
+    """The same of several designs, which share what they have in common.
+
+    ``within``: what a design's text is executed in.
+    """
+    out: list[list[ProgramVerdict]] = [[] for _ in designs]
     complete = True
     for setting in SETTINGS:
         if wanted and setting.property not in wanted:
             continue
+        found: list[list[ProgramVerdict]] = []
         try:
             if complete:
-                explored = explore(design, setting, depth, progress)
-                complete = explored.complete
-                out += verdicts(design, explored)
-                continue
+                every = explore_all(designs, setting, depth, progress, within)
+                complete = all(explored.complete for explored in every)
+                for design, explored in zip(designs, every, strict=True):
+                    with within(design):
+                        found.append(verdicts(design, explored))
         except KeyboardInterrupt:
             complete = False
-        out += [_unknown(setting, conjunct) for conjunct in _conjuncts(setting)]
+        unknown = [_unknown(setting, conjunct) for conjunct in _conjuncts(setting)]
+        found += [unknown] * (len(designs) - len(found))
+        for known, more in zip(out, found, strict=True):
+            known += more
     return out
 
 

@@ -19,7 +19,7 @@ from model.reference.machine import Effect, Listener, Machine, NotNow
 from model.reference.operations import OPERATIONS, settle
 from model.reference.system import System, Thread
 from model.reference.values import Range
-from model.reference.vma import AddressSpace
+from model.reference.vma import AddressSpace, Vma
 from model.reference.world import SH_STK_EN
 from model.state import Exit
 from model.world import PAGE_SIZE
@@ -97,15 +97,19 @@ Listen = Callable[[Machine, Do, Mapping[str, Any]], Listener]
 
 
 def perform(
-    stage: Stage, text: str, listen: Listen | None = None, to_the_end: bool = False
+    stage: Stage,
+    text: str,
+    listen: Listen | None = None,
+    to_the_end: bool = False,
+    design: Design | None = None,
 ) -> Performed | None:
     """The stage after a line, the one before untouched; None where it cannot be done now.
 
     ``listen`` gives who is told of the line's moves.  ``to_the_end``: also of how everybody
-    dies, where no task runs any more.
+    dies, where no task runs any more.  ``design``: whose text it is, None: the stage's.
     """
     line = parse(text)
-    machine = Machine(stage.system.copy())
+    machine = Machine(stage.system.copy(design))
     arguments = {
         name: value.value(partial(_look_up, stage, line.task))
         if isinstance(value, Expression)
@@ -193,25 +197,72 @@ def canonical(system: System) -> tuple[Any, ...]:
     But for one thing: whether a page without contents was accessed before, which shows in
     bit P of a page fault's error code.
     """
+    return tuple(canonical_parts(system))
+
+
+def canonical_parts(system: System) -> list[tuple[Any, ...]]:
+    """The same in parts, each of which many systems have in common."""
     if is_over(system):
-        return ()
+        return []
+    groups = [
+        (n, g.exit, g.exec_task, g.rlimit_stack, tuple(g.handlers.items()))
+        for n, g in system.groups.items()
+    ]
+    parts = [(len(system.threads), system.made["task"]), tuple(groups)]
+    parts += [_thread(t) for t in system.threads.values()]
+    for number, space in system.mms.items():
+        parts += [(number, *_areas(space)), _contents(space)]
+    return parts
+
+
+def uncanonical(stage: Stage) -> tuple[Any, ...]:
+    """What ``canonical`` leaves out: with it, equal where everything is.
+
+    But for whose design it is, and for a machine that is over.
+    """
+    system = stage.system
     return (
-        tuple(_thread(t) for t in system.threads.values()),
-        tuple(
-            (n, g.exit, g.exec_task, g.rlimit_stack, tuple(g.handlers.items()))
-            for n, g in system.groups.items()
-        ),
-        tuple((n, _space(space)) for n, space in system.mms.items()),
-        system.made["task"],
+        tuple([_thread_rest(t) for t in system.threads.values()]),
+        tuple([_space_rest(space) for space in system.mms.values()]),
+        tuple([(tid, death.name, death.cause) for tid, death in system.dead.items()]),
+        (system.limit_bytes, system.place, *system.made.values()),
+        tuple([(name, there, _size(there)) for name, there in stage.names.items()]),
     )
+
+
+def _size(there: object) -> int:
+    """What a range does not compare."""
+    return there.size if isinstance(there, Range) else 0
+
+
+def _thread_rest(t: Thread) -> tuple[Any, ...]:
+    regs, sizes = t.regs, [_size(t.stack), _size(t.altstack)]
+    if t.todo or t.plan:
+        given = [v for _, args, named in t.todo for v in (*args, *named.values())]
+        given += [v for _, named in t.plan.values() for v in named.values()]
+        sizes += [_size(v) for v in given]
+    return t.name, regs.ssp, regs.pl3_ssp, t.result, t.cause, t.stack, *sizes
+
+
+def _space_rest(space: AddressSpace) -> tuple[Any, ...]:
+    return (
+        (space.gaps, space.mmap_base, space.huge_pages, space.limit_bytes),
+        tuple([(a.anon, a.label, *_image(a)) for a in space.areas]),
+        frozenset(space.pages.shadow),
+    )
+
+
+def _image(a: Vma) -> tuple[Any, ...]:
+    """What ``canonical`` has of other areas."""
+    return (a.start, a.end, a.read, a.write, a.shadow, a.sealed, a.kind, a.owner) if a.image else ()
 
 
 def _thread(t: Thread) -> tuple[Any, ...]:
     regs = t.regs
     ssp = t.ssp if regs.u_cet & SH_STK_EN else None
     stack = t.stack.start if isinstance(t.stack, Range) else None
-    todo = tuple((name, args, tuple(named.items())) for name, args, named in t.todo)
-    plan = tuple((ctl, name, tuple(given.items())) for ctl, (name, given) in t.plan.items())
+    todo = tuple([(name, args, tuple(named.items())) for name, args, named in t.todo])
+    plan = tuple([(ctl, name, tuple(given.items())) for ctl, (name, given) in t.plan.items()])
     return (
         *_fields(t),
         *_registers(regs),
@@ -223,15 +274,19 @@ def _thread(t: Thread) -> tuple[Any, ...]:
     )
 
 
-def _space(space: AddressSpace) -> tuple[Any, ...]:
-    areas = tuple(
+def _areas(space: AddressSpace) -> list[tuple[Any, ...]]:
+    return [
         (a.start, a.end, a.read, a.write, a.shadow, a.sealed, a.kind, a.owner)
         for a in space.areas
         if not a.image
-    )
+    ]
+
+
+def _contents(space: AddressSpace) -> tuple[Any, ...]:
     pages = space.pages.present
-    contents = tuple(
-        (number, tuple(sorted([w for w in pages[number].words.items() if w[1]])))
-        for number in sorted(pages)
+    return tuple(
+        [
+            (number, tuple(sorted([w for w in pages[number].words.items() if w[1]])))
+            for number in sorted(pages)
+        ]
     )
-    return areas, contents

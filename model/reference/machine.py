@@ -252,6 +252,12 @@ class Machine:
             if not world.changed:  # what is decided now makes it impossible
                 raise self._cannot(thread, name) from None
             raise AssertionError(f"{name} could happen and then could not") from None
+        self._taken(thread, name, ctl, world, told)
+
+    def _taken(
+        self, thread: Thread, name: str, ctl: Ctl, world: ConcreteWorld, told: str = ""
+    ) -> None:
+        """What comes of a step that a task has executed in ``ctl``."""
         if world.picks.get("mmap_lock contended"):
             thread.contended -= 1
         if thread.plan.get(ctl, ("",))[0] == name:
@@ -415,11 +421,36 @@ class Machine:
     def _carry_on(self, thread: Thread) -> bool:
         if thread.tid not in self.system.threads:
             return False
-        following = self.next_step(thread)
-        if following is None:
-            return False
-        step, given = following
-        self._take(thread, step, self._choices(thread, given))
+        if self._needs_no_trial(thread):
+            if not any(self._tried(thread, step) for step in BY_ITSELF[thread.ctl]):
+                return False
+        else:
+            following = self.next_step(thread)
+            if following is None:
+                return False
+            step, given = following
+            self._take(thread, step, self._choices(thread, given))
         if not self.moved:
             raise NotNow(f"{thread.name} repeats a step that changes nothing, for ever")
+        return True
+
+    def _needs_no_trial(self, thread: Thread) -> bool:
+        """Nothing is decided about the steps of a task, so that a trial would go the same way."""
+        if thread.regs.cpl == 3 or thread.contended or thread.compat or self.watch:
+            return False
+        return not thread.plan and not self.can_run(thread)
+
+    def _tried(self, thread: Thread, step: Step) -> bool:
+        """Execute a step that may be impossible; False, and nothing has happened, if it is."""
+        told, result, ctl = len(self.effects), thread.result, thread.ctl
+        world = ConcreteWorld(self.system, thread.tid, self._choices(thread, {}), self._saw)
+        try:
+            world.run(step)
+        except Disabled:
+            if world.changed:
+                raise AssertionError(f"{step.name} gives up after a change") from None
+            del self.effects[told:]
+            thread.result = result
+            return False
+        self._taken(thread, step.name, ctl, world)
         return True

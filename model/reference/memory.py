@@ -191,6 +191,18 @@ class Memory(Areas):
                 if words[offset]:
                     yield (number << PAGE_SHIFT) + offset, words[offset]
 
+    def find_shadow_words(self) -> Iterator[tuple[int, int]]:
+        """The same of all shadow stacks."""
+        present = self.pages.present
+        for number in sorted(present):
+            start = number << PAGE_SHIFT
+            vma = self.find(start)
+            if vma is not None and vma.shadow:
+                words = present[number].words
+                for offset in sorted(words):
+                    if words[offset]:
+                        yield start + offset, words[offset]
+
     def populated(self, addr: int) -> bool:
         """The page at ``addr`` has been accessed since it was mapped."""
         return addr >> PAGE_SHIFT in self.pages.present

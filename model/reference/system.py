@@ -153,9 +153,12 @@ class System:
         """The address space a thread uses; KeyError where it has none."""
         return self.mms[thread.mm]  # type: ignore[index]
 
-    def copy(self) -> System:
-        """A system that goes its own way; page contents are shared until written."""
-        other = System(self.design, self.limit_bytes)
+    def copy(self, design: Design | None = None) -> System:
+        """A system that goes its own way; page contents are shared until written.
+
+        ``design``: whose text it runs from now on, None: the same.
+        """
+        other = System(self.design if design is None else design, self.limit_bytes)
         other.place = self.place
         other.threads = {n: t.copy() for n, t in self.threads.items()}
         other.groups = {

@@ -23,7 +23,11 @@ def restore_tokens(space: AddressSpace, area: Vma) -> list[int]:
 
 def all_tokens(space: AddressSpace) -> list[int]:
     """Addresses of all restore tokens on shadow stacks of an address space."""
-    return [a for area in space.areas if area.shadow for a in restore_tokens(space, area)]
+    return [
+        address
+        for address, word in space.find_shadow_words()
+        if word & (TOKEN_L | TOKEN_PREVIOUS) == TOKEN_L and is_restore_token(address, word)
+    ]
 
 
 def choices(space: AddressSpace, token: int) -> dict[str, object]:

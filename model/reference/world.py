@@ -9,6 +9,8 @@ in ``picks``, so that it can be compared with what the finite world allows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from model.designs import Design
@@ -28,6 +30,7 @@ from model.state import (
     SHADOW_KINDS,
     Addr,
     Ctl,
+    Exit,
     Field,
     Group,
     Kind,
@@ -48,6 +51,10 @@ Watch = Callable[["ConcreteWorld", Event], None]
 
 class Disabled(Exception):
     """The step cannot happen here."""
+
+
+_new = object.__new__
+_TASK, _GROUP = Sort.TASK, Sort.GROUP  # what is asked for most
 
 
 class Changes(Exception):
@@ -84,9 +91,10 @@ class ConcreteWorld:
     # -- handles -----------------------------------------------------------------
     def handle(self, sort: Sort, number: object) -> Any:
         """The record of an object, or of NULL."""
-        world: Any = self
-        record = Task if sort is Sort.TASK else RECORD_OF[sort]
-        return record(world, Value(number))
+        record: Any = _new(Task if sort is _TASK else Group if sort is _GROUP else RECORD_OF[sort])
+        held = record.__dict__  # Record.__init__, which is asked for far more than all else
+        held["world"], held["index"] = self, (Value(number),)
+        return record
 
     @property
     def current(self) -> Task:
@@ -102,8 +110,8 @@ class ConcreteWorld:
 
     # -- state -------------------------------------------------------------------
     def read(self, record: Record, field: Field[Any]) -> object:
-        value = self._read(record, field.name)
-        return Value(value) if field.sort is None else self.handle(field.sort, value)
+        value, sort = self._read(record, field.name), field.sort
+        return Value(value) if sort is None else self.handle(sort, value)
 
     def _read(self, record: Record, name: str) -> object:
         index: Any = record.index
@@ -338,12 +346,20 @@ def can_happen(system: System, tid: int, step: Step, given: Mapping[str, object]
     return True
 
 
+@dataclass(frozen=True)
+class _Group:
+    """As much of a group as says whether its members die."""
+
+    exit: Exit
+    exec_task: int | Special
+
+
 class _Member:
     """A task for text that asks for its group and nothing else: plain values, no world."""
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, tid: int, group: GroupState) -> None:
+    def __init__(self, tid: int, group: _Group) -> None:
         self.tid = tid
         self.group = group
 
@@ -351,10 +367,15 @@ class _Member:
         return other == self.tid
 
 
+@cache
+def _is_dying(tid: int, exit_: Exit, exec_task: int | Special) -> bool:
+    return bool(fatal_signal_pending(cast(Any, _Member(tid, _Group(exit_, exec_task)))))
+
+
 def is_dying(system: System, thread: Thread) -> bool:
     """A fatal signal is pending for a task, as the text says; asked for far more than all else."""
     group = system.groups[thread.group]  # type: ignore[index]
-    return bool(fatal_signal_pending(cast(Any, _Member(thread.tid, group))))
+    return _is_dying(thread.tid, group.exit, group.exec_task)
 
 
 def page_up(size: int) -> int:
@@ -371,13 +392,16 @@ def _initial(record: type[Record], name: str) -> object:
 
 
 def task_field(thread: Thread, name: str) -> object:
-    if name == "base":
-        return Range(thread.base, thread.size) if thread.base else NULL
-    if name == "ssp":
-        return thread.stack if thread.regs.u_cet & SH_STK_EN else NULL
-    if name == "off":
-        return offset(thread)
-    return getattr(thread, name)
+    derived = _DERIVED.get(name)
+    return getattr(thread, name) if derived is None else derived(thread)
+
+
+def _base(thread: Thread) -> Range | Special:
+    return Range(thread.base, thread.size) if thread.base else NULL
+
+
+def _ssp(thread: Thread) -> Range | Special:
+    return thread.stack if thread.regs.u_cet & SH_STK_EN else NULL
 
 
 def offset(thread: Thread) -> Off:
@@ -385,6 +409,9 @@ def offset(thread: Thread) -> Off:
     stack = thread.stack
     on = thread.regs.u_cet & SH_STK_EN
     return Off.INSIDE if on and isinstance(stack, Range) and thread.ssp != stack.end else Off.TOP
+
+
+_DERIVED: dict[str, Callable[[Thread], object]] = {"base": _base, "ssp": _ssp, "off": offset}
 
 
 def stack_is_mapped(space: AddressSpace, thread: Thread) -> bool:

@@ -11,7 +11,7 @@ from model.designs import DESIGNS, Design
 from model.reference.values import Range
 from properties.cpu import MACHINE_PROPERTIES, popped_unread
 from properties.machine import word, words
-from shstk.program_search import Judge, play
+from shstk.places import Judge, play
 from shstk.stage import Stage
 
 LINUX, V1 = DESIGNS["linux-6.12"], DESIGNS["v1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from shstk.engine import Engine
 from shstk.footprint import Observed, footprint
 from shstk.loader import load_design
 from shstk.space import Bound
-from shstk.table_cache import MAKERS, tables
+from shstk.table_cache import MAKERS, tables, tables_under
 
 MERGED, LATER, V1 = DESIGNS["linux-6.12"], DESIGNS["linux-6.18"], DESIGNS["v1"]
 BOUND = Bound(2, 1, 1)
@@ -59,6 +60,28 @@ def test_a_constant_is_the_same_if_it_is_equal() -> None:
     """mseal(2) came with 6.10."""
     assert footprint(MERGED, ["has_mseal"]) == footprint(LATER, ["has_mseal"])
     assert footprint(MERGED, ["has_mseal"]) != footprint(V1, ["has_mseal"])
+
+
+def test_a_record_is_the_same_if_it_is_equal() -> None:
+    """The numbers of arch_prctl(2) are those of 6.6 in 6.12, and v1 has others."""
+    of = {name: footprint(design, ["prctl"]) for name, design in DESIGNS.items()}
+    assert of["linux-6.12"] == of["linux-6.6"] != of["v1"]
+
+
+def test_what_can_change_is_not_compared() -> None:
+    """A record that is not frozen, or holds what has no text, is the same in nobody else."""
+
+    @dataclass
+    class Loose:
+        number: int
+
+    class One(Linux612):
+        extra: object = Loose(1)
+
+    class Other(Linux612):
+        extra: object = Loose(1)
+
+    assert footprint(One(), ["extra"]) != footprint(Other(), ["extra"])
 
 
 def test_who_asks_a_base_class_shares_with_nobody() -> None:
@@ -107,6 +130,17 @@ def test_shared_tables_are_the_designs_own() -> None:
         )
         assert (one.states, one.transitions) == (other.states, other.transitions)
         assert sorted(one.hits) == sorted(other.hits)
+
+
+@pytest.mark.usefixtures("empty")
+def test_tables_know_what_their_text_asks_of_a_design() -> None:
+    """By step and claim: whether they are made, put together from pieces, or kept as a whole."""
+    found = [tables_under(design, BOUND)[1] for design in (MERGED, LATER, MERGED)]
+    assert found[0] == found[1] == found[2]
+    assert found[0]["mseal"] == {"has_mseal"}
+    assert {"deactivate_mm", "shstk_free"} <= found[0]["exit_mm_release"]
+    assert "has_mseal" not in found[0]["exit_mm_release"]
+    assert found[0]["off-is-noop/nothing-mapped"] == {"configured"}
 
 
 def imported(name: str) -> set[str]:

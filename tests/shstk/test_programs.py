@@ -12,19 +12,22 @@ from counterexamples.interpret import Run
 from counterexamples.scenario import parse
 from model.cpu import branch, shadow
 from model.cpu.world import Cpu, Word
-from model.designs import DESIGNS, Design
+from model.designs import DESIGNS, X86_DESIGNS, Design
 from model.designs.linux_6_12 import Linux612
 from model.kernel.uaccess import UserMemory
 from model.reference import protocols
 from model.reference.machine import Machine
 from model.reference.operations import OPERATIONS, NewTask, do
-from model.reference.system import Thread
+from model.reference.system import Death, System, Thread
+from model.reference.values import Range
+from model.reference.vma import GuardGaps
 from properties.cpu import MACHINE_PROPERTIES
-from shstk import program_search, programs
-from shstk.program_search import explore, play
-from shstk.programs import ProgramVerdict, check_programs, scenario_text, table
-from shstk.settings import SETTINGS, TOKEN_ONCE, vfork_frames
-from shstk.stage import Stage, boot, canonical, is_over, perform
+from shstk import places, program_search, programs
+from shstk.places import Asking, Places, play
+from shstk.program_search import explore, explore_all
+from shstk.programs import ProgramVerdict, check_all, check_programs, scenario_text, table
+from shstk.settings import INSTALLED_SSP, SETTINGS, TOKEN_ONCE, Setting, vfork_frames
+from shstk.stage import Stage, boot, canonical, is_over, perform, uncanonical
 from shstk.verdicts import HOLDS, NOT_APPLICABLE, UNKNOWN, VIOLATED
 
 Found = dict[str, list[ProgramVerdict]]
@@ -425,7 +428,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return really(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(program_search, "perform", some)
+    monkeypatch.setattr(places, "perform", some)
     found = check_programs(DESIGNS[V1])
     assert {v.property for v in found} == set(MACHINE_PROPERTIES)
     assert broken(found, FRAMES, NEW)["disable"] == 2
@@ -440,6 +443,108 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     check_programs(DESIGNS[LINUX], frozenset({"vfork-frames"}), progress=told.append)
     assert told[0].startswith("linux-6.12: vfork-frames glibc 2.36: 100 states")
+
+
+# -- several designs at once -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.property} {s.protocol}".strip())
+def test_together_designs_have_what_each_has_alone(setting: Setting) -> None:
+    """Whatever they share: every state, premise, violation and its program."""
+    depth = setting.depths[0] - 2
+    together = explore_all([*X86_DESIGNS.values()], setting, depth)
+    for design, found in zip(X86_DESIGNS.values(), together, strict=True):
+        assert found == explore(design, setting, depth)
+
+
+def test_what_designs_have_in_common_is_executed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two designs that give the same cost no more than one; others cost what they change."""
+    calls = 0
+    really = perform
+
+    def counted(*args: object, **named: object) -> object:
+        nonlocal calls
+        calls += 1
+        return really(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(places, "perform", counted)
+
+    def cost(*names: str) -> int:
+        nonlocal calls
+        calls = 0
+        explore_all([DESIGNS[name] for name in names], INSTALLED_SSP)
+        return calls
+
+    same = cost("linux-6.6", "fix-double-unmap-warning")
+    assert same <= cost("linux-6.6")
+    assert same < cost("linux-6.6", "fix-double-unmap-warning", "linux-6.12") < 2.1 * same
+    assert cost("linux-6.12", "linux-6.18") < 1.1 * cost("linux-6.12")
+
+
+def test_a_line_that_asks_for_a_hook_is_executed_for_each_that_gives_another() -> None:
+    """Designs that differ in sigreturn go the same way up to it, and not further."""
+    shared = Places(MACHINE_PROPERTIES["installed-ssp"])
+    one, other = (Asking(DESIGNS[name], alone=False) for name in ("linux-6.12", "linux-6.18"))
+    lines = (*INSTALLED_SSP.opening(), "P kill SIGUSR1", "P ret")
+    place = shared.after(one, lines)
+    assert shared.after(other, lines) is place
+    assert len(place.tried) == 0
+    ended = [shared.take(who, place, "P rt_sigreturn") for who in (one, other, one, other)]
+    assert len(place.tried["P rt_sigreturn", False]) == 2
+    assert ended[0] is ended[2] and ended[1] is ended[3]
+
+
+def test_nobody_asks_the_design_between_lines() -> None:
+    """The machine of a place is several designs': whoever asks it for a hook is told so."""
+    shared = Places(MACHINE_PROPERTIES["installed-ssp"])
+    place = shared.after(Asking(DESIGNS[LINUX], alone=False), INSTALLED_SSP.opening())
+    with pytest.raises(AssertionError, match="must not depend on the design's guard_gaps"):
+        place.stage.system.new_space()
+
+
+def test_verdicts_of_several_designs_are_each_ones_own() -> None:
+    """Scenarios and words included, in the order of the designs."""
+    wanted = frozenset({"sigreturn-round-trip"})
+    both = check_all([DESIGNS[name] for name in BOTH], wanted, 4)
+    assert both == [check_programs(DESIGNS[name], wanted, 4) for name in BOTH]
+
+
+Change = Callable[[System], object]
+HIDDEN: dict[str, Change] = {
+    "a name": lambda s: setattr(s.threads[0], "name", "Q"),
+    "a result": lambda s: setattr(s.threads[0], "result", 1),
+    "a cause": lambda s: setattr(s.threads[0], "cause", "exit"),
+    "the end of a stack": lambda s: setattr(s.threads[0], "stack", Range(_start(s), 1)),
+    "SSP where it is not looked for": lambda s: setattr(s.threads[0].regs, "pl3_ssp", 1),
+    "a populated anonymous area": lambda s: setattr(s.mms[0].areas[-1], "anon", None),
+    "a label": lambda s: setattr(s.mms[0].areas[-1], "label", "mine"),
+    "the image": lambda s: setattr(s.mms[0].areas[0], "write", None),
+    "the gaps": lambda s: setattr(s.mms[0], "gaps", GuardGaps(1, 2, 3)),
+    "where areas are placed": lambda s: setattr(s.mms[0], "mmap_base", 1),
+    "shadow pages": lambda s: s.mms[0].pages.shadow.add(1),
+    "a death": lambda s: s.dead.update({7: Death("Q", "exit")}),
+    "a number": lambda s: s.made.update(mm=7),
+}
+
+
+def _start(system: System) -> int:
+    stack = system.threads[0].stack
+    assert isinstance(stack, Range)
+    return stack.start
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_two_machines_are_one_only_where_everything_is_equal(what: str) -> None:
+    """Also what nothing that can still happen depends on."""
+    done, _ = play(DESIGNS[LINUX], MACHINE_PROPERTIES["installed-ssp"], INSTALLED_SSP.opening())
+    other = Stage(done.stage.system.copy(), done.stage.names)
+    assert uncanonical(other) == uncanonical(done.stage)
+    HIDDEN[what](other.system)
+    assert canonical(other.system) == canonical(done.stage.system)
+    assert uncanonical(other) != uncanonical(done.stage)
+
+
+# -- a line on a stage -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -471,6 +576,29 @@ def test_what_goes_on_by_itself_is_not_missed(design: Design, seed: int) -> None
         if not lines or is_over(stage.system):
             break
         step(rng.choice(lines))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_kernel_goes_on_the_same_way_with_and_without_trials(design: Design, seed: int) -> None:
+    """A machine that is watched tries each step before it is done; one that is not does it."""
+    rng = random.Random(f"trials {design.name} {seed}")
+    tried, done = Machine.boot(design), Machine.boot(design)
+    tried.watch = lambda _world, _event: None
+    calls = {
+        "clone": ("VM|THREAD|SIGHAND", "VM", "VM|VFORK", "VFORK", "FS"),
+        "arch_prctl": (("ENABLE", "SHSTK"), ("DISABLE", "SHSTK")),
+    }
+    for number in range(14):
+        names = [t.name for t in done.system.threads.values() if done.can_run(t)]
+        if not names:
+            break
+        name = rng.choice(["clone", "clone", "arch_prctl", "call", "ret", "exit", "execve"])
+        more = rng.choice(calls.get(name, ((),)))
+        args = (f"T{number}", more) if name == "clone" else more
+        task = rng.choice(names)
+        effects = [do(machine, task, name, *args).effects for machine in (tried, done)]
+        assert effects[0] == effects[1]
+        assert canonical(tried.system) == canonical(done.system)
 
 
 def _deaf(_machine: Machine, _move: object) -> None:
