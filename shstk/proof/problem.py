@@ -12,6 +12,7 @@ import z3
 
 from model.designs import Design
 from model.state import Field, Sort
+from shstk.proof.fingerprint import Fingerprints
 from shstk.proof.ground import Grounder, Instance, Naming, Place, Universal
 from shstk.proof.heap import Heap
 from shstk.proof.instances import Only, instantiate
@@ -40,14 +41,10 @@ class Problem:
     grounder: Grounder
     lemmas: frozenset[str]
     universals: list[Universal]
+    tag: str  # what the names of the path's own constants have, and no others'
     given: list[Instance] = field(default_factory=list)
     claims: list[Claimed] = field(default_factory=list)
     places: dict[tuple[int, ...], Place] = field(default_factory=dict)
-
-    @property
-    def tag(self) -> str:
-        """What the names of the path's own constants have, and no others'."""
-        return self.path.name.replace(" ", ".")
 
     @cached_property
     def premises(self) -> Premises:
@@ -75,6 +72,7 @@ class Problems:
         self.design = design
         self.pool = pool
         self.grounder = Grounder(universe)
+        self.fingerprints = Fingerprints(universe)
         self.base = functions(universe)
         self.old = Heap(self.base)
         self.names = frozenset(i.name for i in pool)
@@ -107,9 +105,12 @@ class Problems:
 
     def problem(self, path: Path) -> Problem:
         """What is to be proved of a path."""
-        axioms = [Instance(axiom, id=axiom.get_id()) for axiom in self.universe.axioms]
-        problem = Problem(path, self.grounder, self.names, [*self.universals], axioms)
-        naming = Naming(problem.tag)
+        changes = self.changes(path)
+        # Not by its number: another design has the path elsewhere.
+        tag = f"{path.step.name}.{self.fingerprints.path(path, changes)[:12]}"
+        problem = Problem(path, self.grounder, self.names, [*self.universals], tag)
+        problem.given += [Instance(axiom, id=axiom.get_id()) for axiom in self.universe.axioms]
+        naming = Naming(tag)
         problem.look([path.world.index(path.world.current)])
         for condition in (*path.world.path, *path.world.granted):
             made = self.grounder.assumed(path.name, condition, naming=naming)
@@ -117,7 +118,6 @@ class Problems:
             problem.given.append(made)
             problem.look(made.places)
             problem.universals += made.universals
-        changes = self._changes(path)
         for _, body in changes:
             problem.look(self.grounder.places(body))
         written = _written(changes)
@@ -128,7 +128,11 @@ class Problems:
             problem.universals += more
         return problem
 
-    def _changes(self, path: Path) -> list[tuple[Any, Any]]:
+    def fingerprint(self, path: Path) -> str:
+        """What tells a path from all of which something else is to be proved."""
+        return self.fingerprints.path(path, self.changes(path))
+
+    def changes(self, path: Path) -> list[tuple[Any, Any]]:
         """For each changed variable its function, and what it is afterwards as a body for it."""
         out = []
         for record, sorts in INDEX.items():

@@ -51,10 +51,10 @@ def script_digest(script: str) -> str:
 
 
 def goal_digests(batch: Batch) -> Iterator[str]:
-    """A digest for each goal, of all that its script is made of."""
+    """A digest for each goal, of all that its script says: a path has other names elsewhere."""
     given = script_digest(batch.prelude)
     for goal in batch.goals:
-        yield script_digest(f"{batch.name}\0{given}\0{goal.name}\0{goal.negated}")
+        yield script_digest(f"{given}\0{goal.negated}")
 
 
 def verdict_key(script: str, identity: str) -> str:

@@ -1,7 +1,8 @@
-"""What the paths of a step have shown, for whoever asks again: as often another design.
+"""What paths have shown, for whoever asks again: as often another design.
 
-Most steps are the same text in most designs.  What was found out on a path, where some lemmas
-were assumed, is an answer also where others are, if it follows:
+Most steps are the same text in most designs, and of those that are not most paths are the
+same: what is assumed there, what changes, what is claimed.  What was found out on a path, where
+some lemmas were assumed, is an answer also where others are, if it follows:
 
 * what was proved, as long as the lemmas that the proof used are assumed;
 * what failed, as long as no more is assumed.
@@ -88,29 +89,36 @@ class Witnessed:
 
 
 @dataclass
+class PathRecord:
+    """What a path has shown, whatever its name is in a design."""
+
+    checked: list[Checked] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    witnessed: list[Witnessed] = field(default_factory=list)
+
+    def check(self, path: str, kept: frozenset[str]) -> Found | None:
+        """As ``PathSolver.check``, if that is known; ``path`` is the name."""
+        answers = (c.answer(kept) for c in self.checked)
+        known = next((a for a in answers if a is not None), None)
+        return known and replace(known, path=path)
+
+    def end(self, path: str, kept: frozenset[str], failed: set[str]) -> Proved | None:
+        """The obligations of the path of that name, if they are known."""
+        answers = (e.answer(kept, failed) for e in self.ended)
+        known = next((a for a in answers if a is not None), None)
+        return known and replace(known, path=path, batch=replace(known.batch, name=path))
+
+    def witness(self, kept: frozenset[str], events: Collection[str]) -> frozenset[str] | None:
+        """As ``PathSolver.witnessed``, if that is known."""
+        answers = (w.answer(kept, events) for w in self.witnessed)
+        return next((a for a in answers if a is not None), None)
+
+
+@dataclass(frozen=True)
 class Record:
-    """Of a step: its paths that end, that these are all, and what each has shown."""
+    """Of a step: its paths that end, and that these are all."""
 
     paths: tuple[str, ...]
     coverage: Batch
     events: dict[str, tuple[str, ...]]  # by path, the conjuncts that its events are about
-    checked: dict[str, list[Checked]] = field(default_factory=dict)
-    ended: dict[str, list[Ended]] = field(default_factory=dict)
-    witnessed: dict[str, list[Witnessed]] = field(default_factory=dict)
-
-    def check(self, path: str, kept: frozenset[str]) -> Found | None:
-        """As ``PathSolver.check``, if that is known."""
-        answers = (c.answer(kept) for c in self.checked.get(path, ()))
-        return next((a for a in answers if a is not None), None)
-
-    def end(self, path: str, kept: frozenset[str], failed: set[str]) -> Proved | None:
-        """The path's obligations, if they are known."""
-        answers = (e.answer(kept, failed) for e in self.ended.get(path, ()))
-        return next((a for a in answers if a is not None), None)
-
-    def witness(
-        self, path: str, kept: frozenset[str], events: Collection[str]
-    ) -> frozenset[str] | None:
-        """As ``PathSolver.witnessed``, if that is known."""
-        answers = (w.answer(kept, events) for w in self.witnessed.get(path, ()))
-        return next((a for a in answers if a is not None), None)
+    prints: dict[str, str]  # by path, its fingerprint

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import z3
 
 from model.kernel import Step
-from shstk.cache import put_shared, shared_by
-from shstk.footprint import Observed
+from shstk.cache import digest, found, keep, put_shared, shared_by
+from shstk.footprint import Observed, footprint
 from shstk.proof.asserted import Guards
 from shstk.proof.batch import batch
 from shstk.proof.forking import covered
@@ -20,7 +20,7 @@ from shstk.proof.path_solver import Found, PathSolver, lemmas
 from shstk.proof.paths import Path, step_paths
 from shstk.proof.problem import Problems
 from shstk.proof.proved import Proved
-from shstk.proof.records import Checked, Ended, Record, Witnessed
+from shstk.proof.records import Checked, Ended, PathRecord, Record, Witnessed
 
 T = TypeVar("T")
 
@@ -35,7 +35,8 @@ class Shared:
 class StepProof:
     """A step's paths, each with a record of what it has shown and, once needed, a solver.
 
-    ``observed``: the design, which notes what the step's text asks of it.
+    ``observed``: the design, which notes what the step's text asks of it; until now, what the
+    claims ask of it, which are the same for all steps.
     """
 
     def __init__(
@@ -46,35 +47,59 @@ class StepProof:
         switched_off: frozenset[str],
         only: Only,
         guards: Guards,
+        shared: Shared | None = None,
     ) -> None:
         self.name = step.name
         self._observed = observed
-        # Of the pool's claims, which are the same for all steps.
-        self._asked = frozenset(observed.asked)
+        self._of_claims = frozenset(observed.asked)
+        self._asked = self._of_claims
         self._problems = problems
         self._step = step
         self._switched_off = switched_off
         self._only = only
         self._guards = guards
+        self._shared = shared
         self._solvers: dict[str, PathSolver] = {}
         self._record: Record | None = None
-        self._changed = False
-
-    # -- records -----------------------------------------------------------------------
-    def look_up(self, shared: Shared | None) -> None:
-        """Go on with what is known of the step."""
+        self._records: dict[str, PathRecord] = {}
+        self._new = False
+        self._changed: set[str] = set()
+        self._beyond: set[str] = set()
         if shared is not None:
-            known = shared_by(f"{shared.text} {self.name}", "step", self._observed.whole)
+            known = shared_by(f"{shared.text} {self.name}", "step", observed.whole)
             if isinstance(known, tuple):
                 names, self._record = known
                 self._asked |= names
 
-    def keep(self, shared: Shared | None) -> None:
-        """Keep what is new for all designs that give the step the same."""
-        if shared is not None and self._changed:
-            what = f"{shared.text} {self.name}"
-            put_shared(what, "step", self._observed.whole, self._asked, (self._asked, self.record))
-            self._changed = False
+    # -- records -----------------------------------------------------------------------
+    def keep(self) -> None:
+        """Keep what is new for all designs that give the step, or a path, the same."""
+        if self._shared is None:
+            return
+        if self._new:
+            what, content = f"{self._shared.text} {self.name}", (self._asked, self.record)
+            put_shared(what, "step", self._observed.whole, self._asked, content)
+            self._new = False
+        for path in () if self._beyond else self._changed:
+            keep(self._key(path), "path", self._records[path])
+        self._changed.clear()
+
+    def known(self, path: str) -> PathRecord:
+        """What is known of a path."""
+        if path not in self._records:
+            kept = found(self._key(path), "path") if self._shared is not None else None
+            self._records[path] = kept if isinstance(kept, PathRecord) else PathRecord()
+        return self._records[path]
+
+    def _key(self, path: str) -> str:
+        """Of all that a path's record depends on."""
+        assert self._shared is not None
+        what = f"{self._shared.text} {self._claims_ask} {self.record.prints[path]}"
+        return digest(what, [], None)
+
+    @cached_property
+    def _claims_ask(self) -> str:
+        return footprint(self._observed.whole, self._of_claims)
 
     @property
     def record(self) -> Record:
@@ -82,12 +107,16 @@ class StepProof:
         if self._record is None:
             done = [p for p in self._live.values() if p.status == "done"]
             conditions = [p.condition for p in self._live.values()]
+            prints, asked = self._noting(lambda: [self._problems.fingerprint(p) for p in done])
+            assert len(set(prints)) == len(done), "the same path twice"
+            self._asked |= asked
             self._record = Record(
                 tuple(p.name for p in done),
                 batch(f"{self.name} paths", [], {"covered": covered(conditions)}),
                 {p.name: tuple(e.name for e in p.events) for p in done},
+                dict(zip((p.name for p in done), prints, strict=True)),
             )
-            self._changed = True
+            self._new = True
         return self._record
 
     @property
@@ -99,52 +128,61 @@ class StepProof:
     @cached_property
     def _live(self) -> dict[str, Path]:
         universe, design = self._problems.universe, self._observed.design
-        found = self._noting(lambda: step_paths(universe, design, self._step, self._switched_off))
-        return {p.name: p for p in found}
+        make = partial(step_paths, universe, design, self._step, self._switched_off)
+        paths, asked = self._noting(make)
+        self._asked |= asked
+        return {p.name: p for p in paths}
 
     def solver(self, path: str) -> PathSolver:
         """The path itself, to be asked."""
         if path not in self._solvers:
-            problem = self._noting(lambda: self._problems.problem(self._live[path]))
+            live = self._live[path]
+            problem = self._asking(lambda: self._problems.problem(live))
             self._solvers[path] = PathSolver(problem, self._only, self._guards)
         return self._solvers[path]
 
-    def _noting(self, make: Callable[[], T]) -> T:
+    def _asking(self, make: Callable[[], T]) -> T:
+        """Ask something of a path.  What has not been asked before is not in its fingerprint."""
+        made, asked = self._noting(make)
+        self._beyond |= asked - self._asked
+        return made
+
+    def _noting(self, make: Callable[[], T]) -> tuple[T, frozenset[str]]:
         """Make something of the design's text, and note what that asks of it."""
         before = set(self._observed.asked)
         self._observed.asked.clear()
         try:
-            return make()
+            made = make()
+            return made, frozenset(self._observed.asked)
         finally:
-            self._asked |= self._observed.asked
             self._observed.asked.update(before)
 
     # -- asking ------------------------------------------------------------------------
     def check(self, path: str, kept: frozenset[str]) -> Found:
         """Which of the claims that others may rest on fail on a path."""
-        known = self.record.check(path, kept)
+        record = self.known(path)
+        known = record.check(path, kept)
         if known is None:
             solver = self.solver(path)
-            known = self._noting(lambda: solver.check(kept))
-            new = Checked(kept, solver.claims, known)
-            self.record.checked.setdefault(path, []).append(new)
-            self._changed = True
+            known = self._asking(lambda: solver.check(kept))
+            record.checked.append(Checked(kept, solver.claims, known))
+            self._changed.add(path)
         return known
 
     def end(self, path: str, kept: frozenset[str], failed: set[str], explain: bool) -> Proved:
         """A path's obligations; ``failed`` are the conjuncts about events that do so far."""
-        known = None if explain else self.record.end(path, kept, failed)
+        record = self.known(path)
+        known = None if explain else record.end(path, kept, failed)
         if known is not None:
             return known
         solver = self.solver(path)
-        late = self._noting(lambda: solver.events(kept, failed))
+        late = self._asking(lambda: solver.events(kept, failed))
         proved = _obligations(solver, kept, explain)
         proved.late = late
         open_ = {solver.problem.claims[n].name: why for n, why in solver.failing.items()}
         open_ = {goal: why for goal, why in open_.items() if goal in proved.failing}
-        new = Ended(kept, solver.claims, lemmas(solver.used), open_, proved)
-        self.record.ended.setdefault(path, []).append(new)
-        self._changed = True
+        record.ended.append(Ended(kept, solver.claims, lemmas(solver.used), open_, proved))
+        self._changed.add(path)
         return proved
 
     def witness(self, path: str, kept: frozenset[str], seen: Collection[str]) -> frozenset[str]:
@@ -152,13 +190,14 @@ class StepProof:
         events = frozenset(self.record.events[path]).difference(seen)
         if not events:
             return frozenset()
-        known = self.record.witness(path, kept, events)
+        record = self.known(path)
+        known = record.witness(kept, events)
         if known is None:
             solver = self.solver(path)
-            known, needed = self._noting(lambda: solver.witnessed(kept, events))
-            new = Witnessed(kept, {e: e in known for e in events}, lemmas(needed))
-            self.record.witnessed.setdefault(path, []).append(new)
-            self._changed = True
+            known, needed = self._asking(lambda: solver.witnessed(kept, events))
+            said = {e: e in known for e in events}
+            record.witnessed.append(Witnessed(kept, said, lemmas(needed)))
+            self._changed.add(path)
         return known
 
 

@@ -45,12 +45,9 @@ class Worker:
         self.text = problems.grounder.text
         guards = Guards()
         self.steps = [
-            StepProof(observed, problems, s, switched_off, hints.get(s.name, {}), guards)
+            StepProof(observed, problems, s, switched_off, hints.get(s.name, {}), guards, shared)
             for s in steps
         ]
-        for step in self.steps:
-            step.look_up(shared)
-        self._shared = shared
 
     @property
     def solvers(self) -> dict[str, PathSolver]:
@@ -89,7 +86,7 @@ class Worker:
                 # Each where that is found first.
                 proved.witnessed = step.witness(proved.path, now, seen)
                 seen |= proved.witnessed
-            step.keep(self._shared)
+            step.keep()
         return out
 
     def used(self) -> list[tuple[str, Hint]]:

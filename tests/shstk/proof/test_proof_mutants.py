@@ -689,7 +689,7 @@ def a_dropped_claim_becomes_false(patch: Patch) -> None:
 @mutant(excluded)
 def changes_are_dropped(patch: Patch) -> None:
     """A claim about the state after a step is asked of the state before."""
-    patch.setattr(Problems, "_changes", lambda _self, _path: [])
+    patch.setattr(Problems, "changes", lambda _self, _path: [])
 
 
 @mutant(trapped)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Collection, Iterator
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -22,21 +24,25 @@ from model.world import World
 from shstk.footprint import Observed
 from shstk.proof.asserted import Guards
 from shstk.proof.batch import Batch, batch
+from shstk.proof.fingerprint import Fingerprints
 from shstk.proof.hints import recorded
 from shstk.proof.invariants import pool
 from shstk.proof.path_solver import Found, PathSolver, conjunct
+from shstk.proof.paths import step_paths
 from shstk.proof.problem import Problems
 from shstk.proof.proved import Proved
-from shstk.proof.records import Checked, Ended, Record
+from shstk.proof.records import Checked, Ended, PathRecord
 from shstk.proof.solvers import solve
 from shstk.proof.sorts import unbounded
 from shstk.proof.step_proof import Shared, StepProof
 from shstk.proof.worker import Worker
+from shstk.proof.world import SymbolicWorld
 
 POOL = pool()
 NAMES = frozenset(i.name for i in POOL)
 MERGED = DESIGNS["linux-6.12"]
 Kept = frozenset[str]
+Part = tuple[int, int, int]
 
 # -- a path, asked anew each time -----------------------------------------------------
 
@@ -44,10 +50,10 @@ Kept = frozenset[str]
 class Fresh(StepProof):
     """A step whose solvers have been asked nothing yet; what is costly is made once."""
 
-    def __init__(self, of: StepProof, record: Record) -> None:
+    def __init__(self, of: StepProof, record: PathRecord) -> None:
         vars(self).update(vars(of))
         self._solvers = {name: unasked(of.solver(name)) for name in of.paths}
-        self._record = record
+        self._records = {name: record for name in of.paths}
 
 
 def unasked(solver: PathSolver) -> PathSolver:
@@ -77,7 +83,7 @@ class Sample:
         made = StepProof(observed, problems, step, frozenset(), only, Guards())
         # Only this path, so that nothing else has to be made.
         one = (made.paths[self.path],)
-        made._record = Record(one, made.record.coverage, made.record.events)
+        made._record = replace(made.record, paths=one)
         return made
 
     @property
@@ -85,11 +91,9 @@ class Sample:
         """The path."""
         return self.proof().paths[0]
 
-    def fresh(self, record: Record | None = None) -> Fresh:
-        """The step, as another design has it that knows a record (None: nothing)."""
-        of = self.proof()
-        empty = Record(of.record.paths, of.record.coverage, of.record.events)
-        return Fresh(of, empty if record is None else record)
+    def fresh(self, record: PathRecord | None = None) -> Fresh:
+        """The step, as another design has it that knows a path's record (None: nothing)."""
+        return Fresh(self.proof(), PathRecord() if record is None else record)
 
     @cache  # noqa: B019
     def matter(self) -> tuple[str, ...]:
@@ -171,7 +175,7 @@ def test_what_is_known_of_a_check_is_what_the_path_says(
 ) -> None:
     """After the rounds of some designs, an answer for any other set is the path's own."""
     sets = kept_sets(sample, data)
-    record = sample.fresh().record
+    record = PathRecord()
     for start in data.draw(st.lists(sets, min_size=1, max_size=4)):
         rounds(sample.fresh(record), sample.name, start)
     for kept in data.draw(st.lists(sets, min_size=1, max_size=6)):
@@ -197,7 +201,7 @@ def test_what_is_known_of_obligations_is_what_the_path_says(
     """Goals that fail do; others are proved by the premises that are there, and all are there."""
     sets = kept_sets(sample, data)
     events = st.sets(st.sampled_from(sample.events())) if sample.events() else st.just(set[str]())
-    record = sample.fresh().record
+    record = PathRecord()
     for start in data.draw(st.lists(sets, min_size=1, max_size=4)):
         one = sample.fresh(record)
         kept = rounds(one, sample.name, start)
@@ -247,13 +251,13 @@ def test_what_is_known_of_premises_is_what_the_path_says(
     sets, every = kept_sets(sample, data), sample.events()
     if not every:
         return
-    record = sample.fresh().record
+    record = PathRecord()
     for kept in data.draw(st.lists(sets, min_size=1, max_size=4)):
         seen = data.draw(st.sets(st.sampled_from(every), max_size=2))
         sample.fresh(record).witness(sample.name, kept, seen)
     for kept in data.draw(st.lists(sets, min_size=1, max_size=6)):
         asked = data.draw(st.sets(st.sampled_from(every), min_size=1))
-        known = record.witness(sample.name, kept, asked)
+        known = record.witness(kept, asked)
         if known is not None:
             solver = sample.fresh().solver(sample.name)
             assert known == solver.witnessed(kept, asked)[0]
@@ -267,23 +271,23 @@ def test_records_answer_what_they_can(sample: Sample) -> None:
     kept = rounds(one, sample.name, NAMES)
     end = one.end(sample.name, kept, set(), explain=False)
     seen = one.witness(sample.name, kept, ())
-    record = one.record
+    record = one.known(sample.name)
     assert record.check(sample.name, kept) is not None
     assert record.end(sample.name, kept, set()) == end
     if sample.events():
-        assert record.witness(sample.name, kept, sample.events()) == seen
-    checked, ended = record.checked[sample.name][-1], record.ended[sample.name][-1]
+        assert record.witness(kept, sample.events()) == seen
+    checked, ended = record.checked[-1], record.ended[-1]
     used = checked.found.needed | ended.needed
     for name in sorted(kept - used)[:3]:
         assert record.check(sample.name, kept - {name}) is not None
         assert record.end(sample.name, kept - {name}, set()) is not None
     for name in sorted(checked.found.needed)[:3]:
-        assert all(c.answer(kept - {name}) is None for c in record.checked[sample.name])
+        assert all(c.answer(kept - {name}) is None for c in record.checked)
     for name in sorted(ended.needed)[:3]:
         assert record.end(sample.name, kept - {name}, set()) is None
-    assert record.check("no such path", kept) is None
-    assert record.end("no such path", kept, set()) is None
-    assert record.witness("no such path", kept, ()) is None
+    elsewhere = record.check("vfork 99", kept), record.end("vfork 99", kept, set())
+    assert {f.path for f in elsewhere if f is not None} == {"vfork 99"}
+    assert elsewhere[1] is not None and elsewhere[1].batch.name == "vfork 99"
 
 
 def test_what_fails_or_is_given_up_is_no_answer_where_more_is_assumed() -> None:
@@ -356,7 +360,7 @@ def solvers_of(of: Worker) -> set[str]:
 def test_another_design_with_the_same_step_needs_no_solver() -> None:
     """linux-6.6 is as linux-6.12 where the last user of an mm drops it."""
     first, second = (worker(DESIGNS[d], "exit_mm_drop") for d in ("linux-6.12", "linux-6.6"))
-    assert not second.steps[0].record.checked
+    assert not known(second)
     found = verdict(first)
     assert solvers_of(first)
     again = worker(DESIGNS["linux-6.6"], "exit_mm_drop")
@@ -387,7 +391,7 @@ def test_a_changed_hook_is_another_step() -> None:
 
 def known(of: Worker) -> set[str]:
     """The steps of which something is known already."""
-    return {s.name for s in of.steps if s._record is not None and s._record.checked}
+    return {s.name for s in of.steps if s._record is not None}
 
 
 @pytest.mark.usefixtures("home")
@@ -409,19 +413,150 @@ def test_a_hook_that_is_not_asked_for_does_not_matter() -> None:
 def test_nothing_is_kept_where_nothing_is_shared(home: Path) -> None:
     """Without ``shared`` a proof leaves no record."""
     verdict(worker(MERGED, "munmap", shared=False))
-    assert not list(home.rglob("*.step"))
+    assert not files(home)
     verdict(worker(MERGED, "munmap"))
-    assert list(home.rglob("*.step"))
+    assert {f.suffix for f in files(home)} == {".step", ".path"}
+
+
+def files(home: Path) -> list[Path]:
+    """The records that are kept."""
+    return [*home.rglob("*.step"), *home.rglob("*.path")]
 
 
 def test_a_damaged_record_is_none(home: Path) -> None:
     """Whatever a file of records holds, the answers are the same."""
     found = verdict(worker(MERGED, "munmap"))
-    for path in home.rglob("*.step"):
+    for path in files(home):
         path.write_bytes(path.read_bytes()[:-7] + b"garbage")
     again = worker(MERGED, "munmap")
     assert not known(again)
     assert summary(verdict(again)) == summary(found)
+
+
+PATHS = ("fix-vfork-clone-failure", "linux-6.12", "vfork")  # who fails is told otherwise
+
+
+@pytest.mark.usefixtures("home")
+def test_designs_share_a_path_whatever_its_number() -> None:
+    """Of a step that differs, the paths that are the same are known, and no others."""
+    first, second, name = PATHS
+    verdict(worker(DESIGNS[first], name))
+    again, alone = worker(DESIGNS[second], name), worker(DESIGNS[second], name, shared=False)
+    (step,) = again.steps
+    assert step.name not in known(again)
+    shared = {p for p in step.paths if step.known(p).ended}
+    assert shared and shared < set(step.paths)
+    before = prints(worker(DESIGNS[first], name))
+    assert shared == {p for p, print_ in prints(again).items() if print_ in before.values()}
+    assert any(before.get(p) != prints(again)[p] for p in shared), "another number"
+    found = verdict(again)
+    assert summary(found) == summary(verdict(alone))
+    assert solvers_of(again).isdisjoint(shared)
+    assert all(texts_hold(p) for p in found[1])
+
+
+def prints(of: Worker) -> dict[str, str]:
+    """The fingerprints of the paths of a worker's only step."""
+    return of.steps[0].record.prints
+
+
+@pytest.mark.usefixtures("home")
+def test_a_path_whose_claims_ask_something_new_is_not_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a design is asked for later than the path was made is not in the fingerprint."""
+    curious = worker(MERGED, "munmap")
+    check = PathSolver.check
+
+    def asks(self: PathSolver, kept: Kept) -> Found:
+        _ = curious.steps[0]._observed.design.title
+        return check(self, kept)
+
+    monkeypatch.setattr(PathSolver, "check", asks)
+    verdict(curious)
+    again = worker(MERGED, "munmap")
+    assert known(again) == {"munmap"}
+    assert not any(again.steps[0].known(p).checked for p in again.steps[0].paths)
+
+
+# -- fingerprints ------------------------------------------------------------------------
+FINGERPRINTS = """
+from model.designs import DESIGNS
+from model.kernel import STEPS
+from shstk.proof.invariants import pool
+from shstk.proof.paths import step_paths
+from shstk.proof.problem import Problems
+from shstk.proof.sorts import unbounded
+
+def of(design, name):
+    problems = Problems(unbounded(), DESIGNS[design], pool()[:3])
+    (step,) = (s for s in STEPS if s.name == name)
+    paths = step_paths(unbounded(), DESIGNS[design], step)
+    return [problems.fingerprint(p) for p in paths if p.status == "done"]
+"""
+
+
+def in_a_process(*asked: tuple[str, str]) -> list[list[str]]:
+    """The fingerprints of some designs' steps, made one after the other."""
+    text = f"{FINGERPRINTS}\nfor each in {asked!r}:\n    print(*of(*each))\n"
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_a_fingerprint_does_not_depend_on_what_was_made_before() -> None:
+    """Two processes that make other terms before a step's agree on its paths."""
+    first, second = ("v1", "clone_thread"), ("linux-6.12", "vfork")
+    one, two = in_a_process(first, second), in_a_process(second, first)
+    assert one == two[::-1]
+    assert all(len(set(prints)) == len(prints) > 2 for prints in one)
+
+
+def test_a_fingerprint_changes_with_anything_that_is_to_be_proved() -> None:
+    """With a condition, a change, a claim about an event, or something written through."""
+    problems = Problems(unbounded(), MERGED, POOL[:3])
+    (step,) = (s for s in STEPS if s.name == "exit_mm_release")
+    paths = [p for p in step_paths(unbounded(), MERGED, step) if p.status == "done"]
+    path = max(paths, key=lambda p: len(p.events))
+    fingerprint, changes = problems.fingerprints.path, problems.changes(path)
+    whole = fingerprint(path, changes)
+    assert whole == problems.fingerprint(path)
+    seen = {whole, fingerprint(path, changes[1:])}
+    world = path.world
+    for events in ([], path.events[1:], [*path.events, path.events[0]]):
+        seen.add(fingerprint(replace(path, events=events), changes))
+    for needs in ([], world.dereferenced[1:]):
+        seen.add(fingerprint(replace(path, world=changed(world, dereferenced=needs)), changes))
+    turned = replace(world.fork.decisions[-1], outcome=not world.fork.decisions[-1].outcome)
+    fork = replace(world.fork, decisions=[*world.fork.decisions[:-1], turned])
+    seen.add(fingerprint(replace(path, world=changed(world, fork=fork)), changes))
+    claims = [replace(path.events[0], holds=path.events[0].premise), *path.events[1:]]
+    seen.add(fingerprint(replace(path, events=claims), changes))
+    assert len(seen) == 9
+
+
+def changed(world: SymbolicWorld, **parts: object) -> SymbolicWorld:
+    """A world that is another in some of its parts."""
+    new = copy(world)
+    vars(new).update(parts)
+    return new
+
+
+@settings(deadline=None)
+@given(plan=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 9))))
+def test_equal_fingerprints_are_of_equal_formulas(plan: list[Part]) -> None:
+    """Formulas whose digests are the same are equivalent; those of the same text have the same."""
+    formulas, digests = grown(plan), Fingerprints(unbounded())
+    by_digest: dict[str, z3.BoolRef] = {}
+    for formula in formulas:
+        first = by_digest.setdefault(digests.term(formula), formula)
+        solver = z3.Solver()
+        solver.add(first != formula)
+        assert first.eq(formula) or solver.check() == z3.unsat
+    again = Fingerprints(unbounded())
+    assert [again.term(f) for f in reversed(formulas)] == [
+        digests.term(f) for f in reversed(formulas)
+    ]
 
 
 # -- the text of obligations -------------------------------------------------------------
@@ -430,9 +565,6 @@ def test_a_damaged_record_is_none(home: Path) -> None:
 def obligations(of: Worker) -> list[Batch]:
     """All batches of some steps."""
     return [*of.coverage(), *(p.batch for p in verdict(of)[1])]
-
-
-Part = tuple[int, int, int]
 
 
 def grown(plan: list[Part]) -> list[z3.BoolRef]:
