@@ -10,7 +10,7 @@ whatever is mapped there now.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
     from model.world import Cond, Term, World
@@ -115,7 +115,7 @@ class Field(Generic[T]):
     def __get__(self, record: Record | None, owner: type) -> Field[T] | T:
         if record is None:
             return self
-        return cast(T, record.world.read(record, self))
+        return record.world.read(record, self)  # type: ignore[return-value]  # asked for often
 
     def __set__(self, record: Record, value: object) -> None:
         record.world.write(record, self, value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 from model.designs import Design
@@ -101,17 +102,24 @@ def _made(
         for design, environment in pairs
         for question in _questions(design, environment, asked)
     ]
-    # The long ones first, so that the cores finish together.
-    order = sorted(questions, key=lambda q: -q[0].bound.tasks * len(q[0].families))
     designs = list({d.name: d for d, _ in pairs}.values())
     ordinary = [d for d, environment in pairs if environment == "ordinary"]
-    tasks: list[tuple[Callable[..., Any], Any]] = [(answer_to, question) for question in order]
+    # What was found of a design is there for its relatives, if they do not ask at the same time.
+    # In the registry they stand together: so designs take turns in strides, and each is asked
+    # everything, of which the long questions are first, before the next one's turn.
+    turns = {d.name: turn for turn, d in enumerate(_in_strides(designs))}
+    order = sorted(questions, key=lambda q: turns[q[1].name])
+    tasks: list[tuple[Callable[..., Any], Any]] = []
     together = len(ordinary) >= cores() and not asked.wanted
     if together:
         # Of many designs all at once, so that no core waits; of one, each proof on all cores.
-        tasks += [(prove_one, (d, asked.without)) for d in ordinary if asked.proofs]
+        # Programs are few tasks, and long.
         able = [d for d in ordinary if has_machine(d)]
         tasks += [(verdicts_of, job) for job in program_jobs(able, asked.wanted)]
+    tasks += [(answer_to, question) for question in order]
+    if together and asked.proofs:
+        proved = sorted(ordinary, key=lambda d: turns[d.name])
+        tasks += [(prove_one, (d, asked.without)) for d in proved]
     done, interrupted = run(_call, tasks, meter)
     by_question = {a.question: a for a in done if isinstance(a, Answer)}
     proofs = [p for p in done if isinstance(p, DesignProof)]
@@ -127,6 +135,12 @@ def _made(
     for stage in stages:
         interrupted = interrupted or stage()
     return reports, interrupted
+
+
+def _in_strides(designs: Sequence[Design]) -> list[Design]:
+    """All of them, those far apart that stand together."""
+    stride = isqrt(len(designs))
+    return [design for first in range(stride) for design in designs[first::stride]]
 
 
 def _call(task: tuple[Callable[..., Any], Any], tell: Callable[[str], None]) -> Any:

@@ -17,8 +17,9 @@ from properties import PROPERTIES, Conjunct, EventConjunct, Property, StateConju
 from properties.vocabulary import Claim
 from shstk.engine import program as engine
 from shstk.factoring import Factoring
-from shstk.finite import Outcome, Run, Watch, runs
+from shstk.finite import Outcome, Run, Watch
 from shstk.lowering import lower
+from shstk.running import runs
 from shstk.slices import WHOLE, Slice
 from shstk.space import Bound, Space
 from shstk.tables import (

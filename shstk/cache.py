@@ -10,7 +10,7 @@ import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
@@ -21,19 +21,19 @@ from shstk.loader import design_files
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
-VERSION = 2
-# What an exploration's answer depends on, and, with all in them, a proof's besides.
-EXPLORED = (
-    *("model", "model/kernel", "model/designs", "model/cpu", "model/reference"),
-    *("properties", "counterexamples", "shstk", "shstk/engine"),
-)
+VERSION = 3
+# What an exploration's answer depends on in the finite world, besides what it asks of a design;
+# what it depends on with the designs and the reference machine; and, with all in them, a proof's
+# besides.
+FINITE = ("model", "model/kernel", "properties", "counterexamples", "shstk", "shstk/engine")
+EXPLORED = (*FINITE, "model/designs", "model/cpu", "model/reference")
 PROVED = ("properties", "shstk/proof")
 
 
-def explored_sources() -> list[Path]:
-    """Every file that an exploration's answer depends on."""
+def explored_sources(parts: Iterable[str] = EXPLORED) -> list[Path]:
+    """Every file in these parts that an exploration's answer depends on."""
     built = [p for end in ("c", "so") for p in (ROOT / "shstk" / "engine").glob(f"*.{end}")]
-    return [*built, *(p for part in EXPLORED for p in (ROOT / part).glob("*.py"))]
+    return [*built, *(p for part in parts for p in (ROOT / part).glob("*.py"))]
 
 
 @cache
@@ -102,24 +102,36 @@ def shared(what: str, kind: str, design: Design, make: Callable[[Design], T]) ->
     ``what`` says what else it depends on.  First the names are kept that were asked for; who
     gives the same under them has the same.
     """
-    known = shared_by(what, kind, design)
+    return shared_under(what, kind, design, make)[0]
+
+
+def shared_under(
+    what: str, kind: str, design: Design, make: Callable[[Design], T]
+) -> tuple[T, Collection[str]]:
+    """The same, and the names that it depends on."""
+    known = _found_under(what, kind, design)
     if known is not None:
-        return cast(T, known)
+        return cast(T, known[0]), known[1]
     observed = Observed(design)
     made = make(observed.design)
     put_shared(what, kind, design, observed.asked, made)
-    return made
+    return made, observed.asked
 
 
 def shared_by(what: str, kind: str, design: Design) -> object:
     """What was kept by ``put_shared`` for a design that gives the same; None if nothing."""
+    known = _found_under(what, kind, design)
+    return None if known is None else known[0]
+
+
+def _found_under(what: str, kind: str, design: Design) -> tuple[object, Collection[str]] | None:
     first = _first(what)
     known = found(first, "asked")
     sets: set[tuple[str, ...]] = set(known) if isinstance(known, set) else set()
     for names in sorted(sets):
         content = found(_with(first, design, names), kind)
         if content is not None:
-            return content
+            return content, names
     return None
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from model.state import Record
+from model.state import Field, Record
 from model.world import Cond, Term
 
 if TYPE_CHECKING:
     from shstk.finite import Run
+    from shstk.situations import Situations
 
 MASK64 = (1 << 64) - 1
 
@@ -18,12 +18,12 @@ MASK64 = (1 << 64) - 1
 class Source:
     """Where a value comes from: a state cell, or an input by its place in the run.
 
-    Interned by ``cell_source`` and ``input_source``, so that the same source is the same
-    object in every run; extraction compares and hashes little else.  ``family``: of an input
-    that says whether that event family is granted.
+    The same source is the same object in every run over a space (``Space.sources``,
+    ``input_source``): extraction compares and hashes little else.  ``labels`` are its values;
+    ``family``: of an input that says whether that event family is granted.
     """
 
-    __slots__ = ("kind", "number", "labels", "family")
+    __slots__ = ("kind", "number", "labels", "family", "full", "masks")
 
     def __init__(
         self, kind: str, number: int, labels: tuple[object, ...], family: str = ""
@@ -32,12 +32,9 @@ class Source:
         self.number = number
         self.labels = labels
         self.family = family
-
-
-@functools.cache
-def cell_source(number: int) -> Source:
-    """The source of a state cell."""
-    return Source("cell", number, ())
+        self.full = (1 << len(labels)) - 1
+        # Where each value is that it was compared with, by identity; kept, so that it stays one.
+        self.masks: dict[int, tuple[int, object]] = {}
 
 
 _INPUTS: dict[tuple[int, tuple[object, ...], tuple[type, ...], str], Source] = {}
@@ -81,8 +78,18 @@ class FiniteCond(Cond):
         """What it is; decides what it depends on."""
         return self._evaluate()
 
+    def key(self, met: Situations) -> object:
+        """Equal to another one's if they say the same of the same values."""
+        return id(self)
+
     def __bool__(self) -> bool:
-        return self.evaluate()
+        run = self.run
+        if run.script:
+            told: bool = run.script.pop()
+            return told
+        answer = self.evaluate()
+        run.tape.append(answer)
+        return answer
 
     def __and__(self, other: Cond | bool) -> Cond:
         return _And(self, other)
@@ -94,6 +101,26 @@ class FiniteCond(Cond):
         return _Not(self)
 
 
+class AnyOf(FiniteCond):
+    """Some condition is true."""
+
+    __slots__ = ()
+
+    def __init__(self, run: Run, conditions: Sequence[Cond]) -> None:
+        self.run = run
+        self.any_of = conditions
+        self.none_of = ()
+
+    def evaluate(self) -> bool:
+        for each in self.any_of:
+            if each.evaluate() if isinstance(each, FiniteCond) else each:
+                return True
+        return False
+
+    def key(self, met: Situations) -> object:
+        return AnyOf, *[_key(each, met) for each in self.any_of]
+
+
 # Most conditions are made to be asked once: these are objects instead of towers of closures.
 class _And(FiniteCond):
     __slots__ = ("left", "right")
@@ -102,6 +129,13 @@ class _And(FiniteCond):
     def __init__(self, left: FiniteCond, right: Cond | bool) -> None:
         self.left = left
         self.right = right
+
+    @property
+    def run(self) -> Run:  # type: ignore[override]
+        return self.left.run
+
+    def key(self, met: Situations) -> object:
+        return _And, self.left.key(met), _key(self.right, met)
 
     def evaluate(self) -> bool:
         if not self.left.evaluate():
@@ -117,6 +151,13 @@ class _Or(FiniteCond):
     def __init__(self, left: FiniteCond, right: Cond | bool) -> None:
         self.left = left
         self.right = right
+
+    @property
+    def run(self) -> Run:  # type: ignore[override]
+        return self.left.run
+
+    def key(self, met: Situations) -> object:
+        return _Or, self.left.key(met), _key(self.right, met)
 
     def evaluate(self) -> bool:
         if self.left.evaluate():
@@ -136,6 +177,13 @@ class _Not(FiniteCond):
     def none_of(self) -> Sequence[Cond]:  # type: ignore[override]
         return self.left.any_of
 
+    @property
+    def run(self) -> Run:  # type: ignore[override]
+        return self.left.run
+
+    def key(self, met: Situations) -> object:
+        return _Not, self.left.key(met)
+
     def evaluate(self) -> bool:
         return not self.left.evaluate()
 
@@ -149,6 +197,13 @@ class _Is(FiniteCond):
     def __init__(self, left: FiniteTerm, right: object) -> None:
         self.left = left
         self.right = right
+
+    @property
+    def run(self) -> Run:  # type: ignore[override]
+        return self.left.run
+
+    def key(self, met: Situations) -> object:
+        return _Is, self.left.key(met), self.right
 
     def evaluate(self) -> bool:
         return self.left.equals(self.right)
@@ -164,10 +219,20 @@ class _Same(FiniteCond):
         self.left = left
         self.right = right
 
+    @property
+    def run(self) -> Run:  # type: ignore[override]
+        return self.left.run
+
+    def key(self, met: Situations) -> object:
+        return _Same, self.left.key(met), self.right.key(met)
+
     def evaluate(self) -> bool:
         left, right = self.left, self.right
-        source, values = here = left._known or left.resolve()
-        there = right._known or right.resolve()
+        number = left.number
+        if number is not None and right.number is not None:
+            return number == right.number
+        source, values = here = left.known or left.resolve()
+        there = right.known or right.resolve()
         # A variable equals itself, whatever it holds: nothing to decide.
         if here == there:
             return True
@@ -178,45 +243,79 @@ class _Same(FiniteCond):
         return left.is_value(right.force())
 
 
+class _In(FiniteCond):
+    """A term is one of several constants."""
+
+    __slots__ = ("left", "right")
+    any_of = none_of = ()
+
+    def __init__(self, left: FiniteTerm, right: Sequence[object]) -> None:
+        self.left = left
+        self.right = right
+
+    @property
+    def run(self) -> Run:  # type: ignore[override]
+        return self.left.run
+
+    def key(self, met: Situations) -> object:
+        return _In, self.left.key(met), tuple(self.right)
+
+    def evaluate(self) -> bool:
+        return self.left.is_in(self.right.__contains__)
+
+
+def _key(condition: object, met: Situations) -> object:
+    return condition.key(met) if isinstance(condition, FiniteCond) else condition
+
+
 class FiniteTerm(Term):
     """A value as a function of one source, which may have to be found out first."""
 
-    __slots__ = ("run", "_known", "_find", "number")
+    __slots__ = ("run", "known", "_find", "number")
 
     def __init__(self, run: Run, known: Values | Callable[[], Values]) -> None:
         self.run = run
         # The object it certainly refers to, if it does: asked for at every access.
         self.number: int | None = None
-        self._known: Values | None = None
+        self.known: Values | None = None
         if isinstance(known, tuple):
-            self._known = known
+            self.known = known
             if known[0] is None and type(known[1][0]) is int:
                 self.number = known[1][0]
         else:
             self._find = known
 
+    def key(self, met: Situations) -> object:
+        """Equal to another one's if they are the same value."""
+        if self.number is not None:
+            return self.number
+        if self.known is None:
+            return self._find.key(met) if isinstance(self._find, Later) else id(self)
+        source, values = self.known
+        return source if source is not None and values is source.labels else self.known
+
     def resolve(self) -> Values:
         """The source (None: a constant) and the value for each member of its domain."""
-        if self._known is not None:
-            return self._known
+        if self.known is not None:
+            return self.known
         known = self._find()
-        if not self.run.asking:  # an answer's decisions are not the run's
-            self._known = known
+        self.known = known
+        self.run.found.append((self, known))
         return known
 
     @property
     def constant(self) -> bool:
         """Known, without any decision, to be one value."""
-        return self._known is not None and self._known[0] is None
+        return self.known is not None and self.known[0] is None
 
     @property
     def samples(self) -> tuple[Any, ...]:
         """All that it can be, as far as that is known without any decision."""
-        return self._known[1] if self._known is not None else ()
+        return self.known[1] if self.known is not None else ()
 
     def is_in(self, accepted: Callable[[Any], bool]) -> bool:
         """Decide whether the value is accepted."""
-        source, values = self._known or self.resolve()
+        source, values = self.known or self.resolve()
         if source is None:
             return accepted(values[0])
         mask = 0
@@ -236,29 +335,19 @@ class FiniteTerm(Term):
 
     def is_value(self, value: object) -> bool:
         """Decide whether it is this value."""
-        source, values = self._known or self.resolve()
+        source, values = self.known or self.resolve()
         if source is None:
             return bool(values[0] is value or values[0] == value)
-        run = self.run
-        space = run.space
-        if source.kind != "cell" or values is not space.domains[source.number]:
-            mask = 0
-            for i, v in enumerate(values):
-                if v is value or v == value:
-                    mask |= 1 << i
-            return run.decide(source, mask)
-        # Domains live as long as the space, and values as long as they are kept here: their
-        # identities are safe keys.
-        key = (id(values), id(value))
-        kept = space.masks.get(key)
+        if values is not source.labels:
+            return self.run.decide(source, _where(values, value))
+        kept = source.masks.get(id(value))
         if kept is None:
-            mask = sum(1 << i for i, v in enumerate(values) if v is value or v == value)
-            kept = space.masks[key] = mask, value
-        return run.decide(source, kept[0])
+            kept = source.masks[id(value)] = _where(values, value), value
+        return self.run.decide(source, kept[0])
 
     def force(self) -> Any:
         """The value itself, deciding between all that are possible."""
-        source, values = self._known or self.resolve()
+        source, values = self.known or self.resolve()
         if source is None:
             return values[0]
         allowed = self.run.allowed(source)
@@ -274,7 +363,7 @@ class FiniteTerm(Term):
             source, values = self.resolve()
             return source, tuple([function(v) for v in values])
 
-        return FiniteTerm(self.run, resolve if self._known is None else resolve())
+        return FiniteTerm(self.run, resolve if self.known is None else resolve())
 
     def _compare(self, other: object, relation: Callable[[Any, Any], bool]) -> FiniteCond:
         if not isinstance(other, FiniteTerm):
@@ -291,9 +380,12 @@ class FiniteTerm(Term):
         return FiniteCond(self.run, evaluate)
 
     def __eq__(self, other: object) -> Cond:  # type: ignore[override]
+        if type(other) is FiniteTerm:
+            return _Same(self, other)
         if isinstance(other, Record):
-            other = other.index[0]
-        return _Same(self, other) if isinstance(other, FiniteTerm) else _Is(self, other)
+            index: Any = other.index[0]
+            return _Same(self, index)
+        return _Is(self, other)
 
     def __lt__(self, other: Term | int) -> Cond:
         return self._compare(other, lambda a, b: a < b)
@@ -302,8 +394,14 @@ class FiniteTerm(Term):
         return self._compare(other, lambda a, b: a <= b)
 
     def _arith(self, other: Term | int, function: Callable[[int, int], int]) -> FiniteTerm:
+        run = self.run
+        if run.script:
+            told: FiniteTerm = run.script.pop()
+            return told
         right: int = other.force() if isinstance(other, FiniteTerm) else cast(int, other)
-        return self._map(lambda v: function(v, right) & MASK64)
+        result = self._map(lambda v: function(v, right) & MASK64)
+        run.tape.append(result)
+        return result
 
     def __add__(self, other: Term | int) -> Term:
         return self._arith(other, lambda a, b: a + b)
@@ -318,4 +416,35 @@ class FiniteTerm(Term):
         return self._arith(other, lambda a, b: a % b)
 
     def isin(self, values: Sequence[object]) -> Cond:
-        return FiniteCond(self.run, lambda: self.is_in(values.__contains__))
+        return _In(self, values)
+
+
+def _where(values: Sequence[object], value: object) -> int:
+    """The places at which a value is, as a mask."""
+    mask = 0
+    for i, v in enumerate(values):
+        if v is value or v == value:
+            mask |= 1 << i
+    return mask
+
+
+class Later:
+    """What a variable held in ``overlay``, of an object that is not known yet: finds it out."""
+
+    __slots__ = ("run", "record", "field", "overlay")
+
+    def __init__(
+        self, run: Run, record: Record, field: Field[Any], overlay: dict[int, FiniteTerm]
+    ) -> None:
+        self.run = run
+        self.record = record
+        self.field = field
+        self.overlay = overlay
+
+    def key(self, met: Situations) -> object:
+        """Equal to another one's if it is the same variable, and the same was written before."""
+        index: Any = self.record.index
+        return self.field, met.written(self.overlay), *[term.key(met) for term in index]
+
+    def __call__(self) -> Values:
+        return self.run.held(self.record, self.field, self.overlay).resolve()

@@ -35,8 +35,9 @@ from shstk.engine import Engine, Progress, Result
 from shstk.engine import program as engine_program
 from shstk.engine.program import LEAF, MASK, NONE, TRAP, Program, Values
 from shstk.fair import Graph
-from shstk.finite import Outcome, runs
+from shstk.finite import Outcome
 from shstk.replay import Successor, replay, step_outcomes, violation
+from shstk.running import runs
 from shstk.slices import MERGES, Slice
 from shstk.space import Space, Valuation
 from shstk.tables import Choice, Forest, Leaf, Mask, Test, exchange_tasks, fold

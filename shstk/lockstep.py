@@ -15,10 +15,11 @@ from typing import Any
 from model.designs import Design
 from model.kernel import Step
 from model.state import Record, Sort, Task
-from shstk.finite import Disabled, Impossible, Run, Saturated, take, untaken
+from shstk.finite import Disabled, Impossible, Run, Saturated, untaken
 from shstk.finite_terms import Decision, FiniteTerm, Source
 from shstk.observed import IN_THE_STATE, observed
 from shstk.product import BOOKKEEPING, PRIME, PRIMED, Product, common, looks
+from shstk.running import take
 from shstk.space import Valuation
 
 

@@ -25,8 +25,9 @@ from properties import (
     StateConjunct,
     TaskConjunct,
 )
-from shstk.finite import Impossible, Outcome, Run, runs_step
+from shstk.finite import Impossible, Outcome, Run
 from shstk.finite_terms import FiniteTerm
+from shstk.running import runs_step
 from shstk.space import Space, Valuation
 from shstk.views import extent, valuation, view
 
@@ -95,6 +96,8 @@ def step_outcomes(
 
     def watched(k: World) -> None:
         nonlocal observer
+        if wanted:
+            cast(Run, k).admits = functools.partial(_admits, wanted)
         observer = _Observer(k, wanted)
         step.run(cast(World, observer))
 
@@ -111,10 +114,12 @@ def step_outcomes(
         if outcome.status != "done":
             continue
         # Settling the choices that nothing depended on is no part of the outcome.
-        outcome = dataclasses.replace(outcome, decisions=list(outcome.decisions))
+        decisions = list(outcome.decisions)
         picks = observer.settle(wanted or {})
         if picks is None:
             continue
+        events = [_settled(event) for event in outcome.events]
+        outcome = dataclasses.replace(outcome, decisions=decisions, events=events)
         after = _after(before, outcome)
         violated = [claim for event in observer.seen for claim in event.violated]
         if failing := _failing(space, design, after):
@@ -125,6 +130,23 @@ def step_outcomes(
             Successor(task, step, after, outcome, picks, notes, tuple(dict.fromkeys(violated)))
         )
     return successors
+
+
+def _admits(wanted: Mapping[str, Pick], name: str, value: object) -> bool:
+    return name not in wanted or pick(value) == wanted[name]
+
+
+def _settled(event: Event) -> Event:
+    """An event with the values that it has in a run whose choices are all settled."""
+
+    def settled(value: Any) -> Any:
+        if isinstance(value, Record):
+            return type(value)(value.world, *map(settled, value.index))
+        if isinstance(value, FiniteTerm):
+            return FiniteTerm(value.run, (None, (value.force(),)))
+        return bool(value) if isinstance(value, Cond) else value
+
+    return type(event)(**{name: settled(value) for name, value in vars(event).items()})
 
 
 @dataclass(frozen=True)
@@ -288,12 +310,12 @@ def _retake(space: Space, design: Design, at: Valuation, step: TraceStep, label:
         raise ValueError(f"{label}: there is no such task")
     wanted = valuation(space, step.state)
     known = BY_NAME[step.step]
-    if not _enabled(space, design, at, step.task, known):
-        raise ValueError(f"{label}: the step cannot happen there")
     possible = step_outcomes(space, design, at, step.task, known, wanted=step.picks)
     # The trace may come from a world where events were switched off: then they did not happen.
     chosen = [s for s in possible if not any(v for n, v in s.picks.items() if n not in step.picks)]
     if not chosen:
+        if not possible and not _enabled(space, design, at, step.task, known):
+            raise ValueError(f"{label}: the step cannot happen there")
         picks = ", ".join(f"{n}={v}" for n, v in sorted(step.picks.items()))
         raise ValueError(f"{label}: the step cannot happen there with the choices {picks or '{}'}")
     for successor in chosen:
@@ -432,18 +454,14 @@ class _Observer:
 
     def emit(self, event: Event) -> None:
         self._world.emit(event)
-        self.seen.append(_Seen(self._world, event))
+        self.seen.append(self._world.seen(event, lambda: _Seen(self._world, event)))
 
     def settle(self, wanted: Mapping[str, Pick]) -> dict[str, Pick] | None:
-        """Every choice of the finished run, as wanted or the first possible; None: not so."""
-        picks: dict[str, Pick] = {}
-        for name, source in dict(self._world.inputs).items():
-            term = FiniteTerm(self._world, (source, source.labels))
-            if name in wanted:
-                accepted = [v for v in source.labels if pick(v) == wanted[name]]
-                if not term.is_in(accepted.__contains__):
-                    return None
-            picks[name] = pick(term.force())
+        """Every choice of the finished run, the first possible; None: not all that is wanted."""
+        picks = {
+            name: pick(FiniteTerm(self._world, (source, source.labels)).force())
+            for name, source in dict(self._world.inputs).items()
+        }
         return picks if wanted.keys() <= picks.keys() else None
 
 

@@ -1,22 +1,30 @@
-"""Answering a question: explore, find the run behind each violation, refine the slice."""
+"""Answering a question: explore, find the run behind each violation, refine the slice.
+
+What is found in the finite world is found once for all designs whose text is the same there:
+they differ in what comes of a violation on the reference machine.
+"""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from typing import cast
 
 from counterexamples.trace import Trace, TraceStep
 from model.designs import Design
 from model.kernel import STEPS
 from model.reference.machine import NotNow
-from shstk.build import CLAIMS, Request, program
+from shstk.build import CLAIMS, Request, Tables, program
+from shstk.cache import FINITE, digest, explored_sources, put_shared, shared_by
 from shstk.collecting import seldom_collected
 from shstk.concretize import Concretizer
 from shstk.engine import Engine, Hit, Progress, Result, TrapError
+from shstk.footprint import Observed
 from shstk.loader import design_files
 from shstk.outlook import Outlook
 from shstk.plan import Question, slices
@@ -24,7 +32,7 @@ from shstk.reference import has_machine, replay_on_reference
 from shstk.replay import Successor, replay, violation
 from shstk.slices import Slice
 from shstk.space import Space
-from shstk.table_cache import tables as cached_tables
+from shstk.table_cache import Names, tables_under
 
 
 @dataclass(frozen=True)
@@ -123,18 +131,125 @@ def answer_to(argument: tuple[Question, Design], tell: Callable[[str], None]) ->
 
 def _answer(question: Question, design: Design, progress: Callable[[str], None] | None) -> Answer:
     start = time.perf_counter()
-    out = Answer(question)
     try:
-        tables = cached_tables(design, question.bound, progress)
+        tables, names = tables_under(design, question.bound, progress)
     except KeyboardInterrupt:
         nothing = Coverage(Slice(frozenset()), 0, "interrupted", 0, 0, 0, 0.0, 0, False, 0, 0)
-        out.coverage.append(nothing)
-        return out
-    outlook = Outlook(tables, question.without)
+        return Answer(question, [nothing])
     todo = slices(tables, question)
+    what = _what(question, todo)
+    known = shared_by(what, "explored", design)
+    if known is not None:
+        out = _taken(cast(Known, known), question, design)
+    else:
+        asking = _Asking.of(question, design, tables)
+        out = _explored(asking, todo, progress)
+        if asking.whole:
+            asked = _asked(question, names) | asking.observed.asked
+            put_shared(what, "explored", design, asked, Known.of(out, asking.tried))
+    out.seconds = time.perf_counter() - start
+    return out
+
+
+# -- what designs share --------------------------------------------------------------
+@dataclass(frozen=True)
+class Known:
+    """A whole answer as far as the finite world gives it.
+
+    ``tried`` are all sites that a run was found for, in that order, their traces without an
+    aftermath; ``sites`` the places of the answer's among them.
+    """
+
+    coverage: list[Coverage]
+    tried: list[Site]
+    sites: list[int]
+    refined: list[str]
+
+    @classmethod
+    def of(cls, answer: Answer, tried: Sequence[Site]) -> Known:
+        """Without what is the design's own."""
+        places = {id(site): number for number, site in enumerate(tried)}
+        finite = [replace(s, trace=replace(s.trace, aftermath=())) for s in tried]
+        sites = [places[id(site)] for site in answer.sites]
+        return cls(answer.coverage, finite, sites, answer.refined)
+
+
+def _what(question: Question, todo: Sequence[tuple[int, Slice]]) -> str:
+    """All that an answer depends on besides what is asked of the design.
+
+    How much memory there is does not change an answer that is complete.
+    """
+    asked = {n: v for n, v in vars(question).items() if n not in ("design", "memory")}
+    words = {n: sorted(v) if isinstance(v, frozenset) else v for n, v in asked.items()}
+    # What a claim reads is known from all steps, those of other environments among them.
+    apart = [(mask, sorted(slice_.merged)) for mask, slice_ in todo]
+    return f"{_finite_text()} {words} {apart}"
+
+
+def _asked(question: Question, names: Names) -> set[str]:
+    """What the claims and the steps that can happen have asked of the design."""
+    off = {step.name for step in STEPS if step.family not in question.families}
+    return {name for piece, asked in names.items() if piece not in off for name in asked}
+
+
+@cache
+def _finite_text() -> str:
+    """A digest of the finite world's text and ours, taken once: it is what this process runs."""
+    claims = " ".join(claim.name for claim in CLAIMS)
+    return digest(f"explored {claims}", explored_sources(FINITE), None)
+
+
+def _taken(known: Known, question: Question, design: Design) -> Answer:
+    """The answer of a design with the same text, for this one."""
+    space = Space(question.bound)
+    sites = []
+    # All that were tried: the reference machine has to go along with what was left out, too.
+    for site in known.tried:
+        trace = replace(site.trace, design=design.name)
+        replays(trace, design, space)
+        sites.append(replace(site, trace=on_reference(trace, design)))
+    return Answer(question, known.coverage, [sites[n] for n in known.sites], known.refined)
+
+
+# -- exploring -----------------------------------------------------------------------
+@dataclass
+class _Asking:
+    """A question while it is explored.
+
+    ``observed`` is the design in the finite world, where it notes what it is asked for;
+    ``tried`` has every site that a run was found for; ``whole``: nothing was cut short.
+    """
+
+    question: Question
+    observed: Observed
+    outlook: Outlook
+    tried: list[Site] = field(default_factory=list)
+    whole: bool = True
+
+    @classmethod
+    def of(cls, question: Question, design: Design, tables: Tables) -> _Asking:
+        """Before anything is explored."""
+        observed = Observed(design)
+        outlook = Outlook(replace(tables, design=observed.design), question.without)
+        return cls(question, observed, outlook)
+
+    def site(self, bit: int, step: str, run: Sequence[TraceStep]) -> Site:
+        """A violation with its run, which goes in both worlds; else InternalError."""
+        space, design = self.outlook.space, self.observed.whole
+        trace = violation(space, design, CLAIMS[bit].name, run, self.question.environment)
+        replays(trace, self.observed.design, space)
+        self.tried.append(Site(bit, step, on_reference(trace, design)))
+        return self.tried[-1]
+
+
+def _explored(
+    asking: _Asking, todo: list[tuple[int, Slice]], progress: Callable[[str], None] | None
+) -> Answer:
+    """Every slice, and finer ones where a violation has no run."""
+    out = Answer(asking.question)
     while todo:
         mask, slice_ = todo.pop(0)
-        coverage, sites, spurious = _explore(question, design, outlook, mask, slice_, progress)
+        coverage, sites, spurious = _explore(asking, mask, slice_, progress)
         out.coverage.append(coverage)
         out.sites += sites
         if spurious:
@@ -145,7 +260,6 @@ def _answer(question: Question, design: Design, progress: Callable[[str], None] 
             coverage.claims &= ~spurious
         if coverage.status == "interrupted":
             break
-    out.seconds = time.perf_counter() - start
     return out
 
 
@@ -162,16 +276,12 @@ def _bits(mask: int) -> list[int]:
 
 
 def _explore(
-    question: Question,
-    design: Design,
-    outlook: Outlook,
-    mask: int,
-    slice_: Slice,
-    progress: Callable[[str], None] | None,
+    asking: _Asking, mask: int, slice_: Slice, progress: Callable[[str], None] | None
 ) -> tuple[Coverage, list[Site], int]:
     """One exploration: how far it got, the violations that have runs, the mask of the others."""
+    question = asking.question
     request = Request(question.families, mask, slice_)
-    engine = Engine(program(outlook.tables, request))
+    engine = Engine(program(asking.outlook.tables, request))
 
     def report(p: Progress) -> None:
         if progress:
@@ -183,9 +293,10 @@ def _explore(
             "a reachable state dereferences NULL (or has no group or mm): "
             f"{result.trap.kind}, at depth {engine.depth(result.trap.state)}"
         )
-    sites, spurious = _runs(question, design, outlook, engine, result, slice_)
+    asking.whole &= result.complete
+    sites, spurious = _runs(asking, engine, result, slice_)
     if any(_soiled(site.trace) for site in sites):
-        sites = _cleaner(question, design, outlook, engine, slice_, sites)
+        sites = _cleaner(asking, engine, slice_, sites)
     return _coverage(slice_, mask, result), sites, spurious
 
 
@@ -194,26 +305,21 @@ def _soiled(trace: Trace) -> bool:
     return any(step.violations for step in trace.steps[:-1])
 
 
-def _cleaner(
-    question: Question,
-    design: Design,
-    outlook: Outlook,
-    engine: Engine,
-    slice_: Slice,
-    sites: list[Site],
-) -> list[Site]:
+def _cleaner(asking: _Asking, engine: Engine, slice_: Slice, sites: list[Site]) -> list[Site]:
     """Where there is a run without an earlier violation, that one, if longer.
 
     Violations that a clone's arguments decide (sizes) are not counted as earlier ones.
     """
     earlier = sum(1 << b for b, c in enumerate(CLAIMS) if not c.property.id.startswith("size-"))
+    question = asking.question
     result = engine.explore(
         symmetry=question.symmetry, max_bytes=question.memory, prune=True, prune_mask=earlier
     )
+    asking.whole &= result.complete
     done = frozenset((s.claim, s.step) for s in sites if not _soiled(s.trace))
     clean = {
         (s.claim, s.step): s
-        for s in _runs(question, design, outlook, engine, result, slice_, done)[0]
+        for s in _runs(asking, engine, result, slice_, done)[0]
         if not _soiled(s.trace)
     }
     out = [clean.get((s.claim, s.step), s) if _soiled(s.trace) else s for s in sites]
@@ -222,9 +328,7 @@ def _cleaner(
 
 
 def _runs(
-    question: Question,
-    design: Design,
-    outlook: Outlook,
+    asking: _Asking,
     engine: Engine,
     result: Result,
     slice_: Slice,
@@ -234,6 +338,7 @@ def _runs(
 
     ``done``: claims and steps that a run is known for, and none is looked for.
     """
+    question, outlook, design = asking.question, asking.outlook, asking.observed.design
     space, without = outlook.space, question.without
     finder = Concretizer(space, design, engine, slice_, question.symmetry, without, outlook)
     tasks = space.bound.tasks
@@ -257,9 +362,7 @@ def _runs(
             continue
         seen.add((bit, step))
         found |= 1 << bit
-        trace = violation(space, design, CLAIMS[bit].name, run, question.environment)
-        replays(trace, design, space)
-        sites.append(Site(bit, step, on_reference(trace, design)))
+        sites.append(asking.site(bit, step, run))
     return sites, failed & ~found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from model.state import FIRST_TASK, NULL, Field, Group, Mapping, Record, Sort, Task, fields
 from shstk.engine.program import MAX_IDS, Layout
+from shstk.finite_terms import Source
 
 Valuation = tuple[int, ...]
 
@@ -75,10 +76,7 @@ class Space:
                 self._add(Mapping, (mm, addr))
         self.domains = [cell.domain for cell in self.cells]
         self.columns = self._columns()
-        self.full = [(1 << len(domain)) - 1 for domain in self.domains]
-        # Kept by worlds: masks of values in domains, and what a copy from one to another is.
-        self.masks: dict[tuple[int, int], tuple[int, object]] = {}
-        self.copied: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.sources = [Source("cell", n, domain) for n, domain in enumerate(self.domains)]
 
     def domain(self, field: Field[Any]) -> tuple[object, ...]:
         """The values of a field under this bound, initial value first."""

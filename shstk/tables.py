@@ -22,8 +22,9 @@ from model.designs import Design
 from model.kernel import Step
 from model.state import Sort, Task
 from shstk.engine.program import NONE, TRAP
-from shstk.finite import Finding, Outcome, Watch, runs_step
+from shstk.finite import Finding, Outcome, Watch
 from shstk.finite_terms import Decision, Source
+from shstk.running import runs_step
 from shstk.space import Space
 
 Update = tuple[int, int | None, tuple[int, ...]]  # cell; constant, or table over a source cell
@@ -178,11 +179,10 @@ def fold(
     space: Space, forest: Forest, outcomes: Iterable[Outcome], leaf: Callable[[Outcome], int]
 ) -> int:
     """The tree of all runs of a text."""
-    return _fold(space, forest, ((o.decisions, leaf(o)) for o in outcomes), {})
+    return _fold(forest, ((o.decisions, leaf(o)) for o in outcomes), {})
 
 
 def _fold(
-    space: Space,
     forest: Forest,
     paths: Iterable[tuple[list[Decision], int]],
     allowed: Mapping[Source, int],
@@ -196,16 +196,16 @@ def _fold(
             assert at.source is source and at.mask == mask, "the text is not deterministic"
             at = at.yes if answer else at.no
         at.leaf = leaf
-    return _spread(space, forest, root, dict(allowed)) if root.source else root.leaf
+    return _spread(forest, root, dict(allowed)) if root.source else root.leaf
 
 
-def _spread(space: Space, forest: Forest, trie: _Trie, allowed: dict[Source, int]) -> int:
+def _spread(forest: Forest, trie: _Trie, allowed: dict[Source, int]) -> int:
     """Turn splits by mask into tests with a child per value."""
     source = trie.source
     if source is None:
         return trie.leaf
     is_cell = source.kind == "cell"
-    count = len(space.domains[source.number] if is_cell else source.labels)
+    count = len(source.labels)
     before = allowed.get(source)
     left = (1 << count) - 1 if before is None else before
     targets: dict[_Trie, int] = {}
@@ -226,7 +226,7 @@ def _spread(space: Space, forest: Forest, trie: _Trie, allowed: dict[Source, int
             numbers[at] = at.leaf
         else:
             allowed[source] = values
-            numbers[at] = _spread(space, forest, at, allowed)
+            numbers[at] = _spread(forest, at, allowed)
     if before is None:
         allowed.pop(source, None)
     else:
@@ -272,20 +272,29 @@ def step_trees(
         return forest.add(Choice(tuple(said)))
 
     told: dict[int, int] = {}  # runs share findings
+    alike: dict[object, int] = {}  # and most findings say what others have said
     yes: dict[object, int] = {}
 
     def known(finding: Finding) -> int:
-        if id(finding) not in told:
-            told[id(finding)] = answer(finding)
-        return told[id(finding)]
+        number = told.get(id(finding))
+        if number is None:
+            number = told[id(finding)] = answer(finding)
+        return number
 
     def answer(finding: Finding) -> int:
-        if finding.question not in yes:
-            violations, witnesses = cast(tuple[int, int], finding.question)
-            yes[finding.question] = forest.add(Leaf(action, (), violations, witnesses, REPORT))
-        ends = {True: yes[finding.question], False: NONE, None: TRAP}
-        paths = [(decisions, ends[said]) for decisions, said in finding.answers]
-        return _fold(space, forest, paths, finding.allowed)
+        question, answers = finding.question, finding.answers
+        if question not in yes:
+            violations, witnesses = cast(tuple[int, int], question)
+            yes[question] = forest.add(Leaf(action, (), violations, witnesses, REPORT))
+        ends = {True: yes[question], False: NONE, None: TRAP}
+        if len(answers) == 1:  # nothing was decided
+            return ends[answers[0][1]]
+        left = [finding.allowed.get(d[0]) for decisions, _ in answers for d in decisions]
+        key = question, tuple([(*decisions, said) for decisions, said in answers]), tuple(left)
+        if key not in alike:
+            paths = [(decisions, ends[said]) for decisions, said in answers]
+            alike[key] = _fold(forest, paths, finding.allowed)
+        return alike[key]
 
     outcomes = list(runs_step(space, design, 0, step, None, switched_off, watch))
     return fold(space, forest, outcomes, leaf), fold(space, forest, outcomes, report)

@@ -10,8 +10,8 @@ from counterexamples.trace import TraceStep
 from model.designs import Design
 from model.world import Cond, World
 from shstk import identities
-from shstk.finite import runs_step
 from shstk.replay import BY_NAME
+from shstk.running import runs_step
 from shstk.space import Space, Valuation
 from shstk.views import valuation
 

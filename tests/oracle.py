@@ -17,8 +17,9 @@ from model.kernel import FAMILIES, STEPS, Step
 from model.state import Sort, Task
 from properties import EventConjunct, StateConjunct, TaskConjunct
 from shstk.build import CLAIMS
-from shstk.finite import Outcome, Run, runs, runs_step
+from shstk.finite import Outcome, Run
 from shstk.finite_terms import Decision
+from shstk.running import runs, runs_step
 from shstk.space import Space, Valuation
 
 

@@ -20,11 +20,12 @@ from model.designs import Design
 from model.kernel import Step
 from model.state import RECORD_OF
 from shstk.build import CLAIMS
-from shstk.finite import Impossible, Run, runs_step
+from shstk.finite import Impossible, Run
 from shstk.proof.bits import number
 from shstk.proof.invariants import Invariant, named
 from shstk.proof.models import Asked, Ground, Unknown, Way, ground, step_ways, usual
 from shstk.replay import BY_NAME, Successor, step_outcomes
+from shstk.running import runs_step
 from shstk.space import Bound, Space, Valuation
 from shstk.views import view
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from model.designs import DESIGNS, Design
 from shstk import assessment
 from shstk.assessment import assess
 from shstk.cache import directory
 from shstk.loader import load_design
+from shstk.proof.judge import prove_one
+from shstk.search import answer_to
 from shstk.space import Bound
 from shstk.verdicts import HOLDS, UNKNOWN, VIOLATED, Report
 
@@ -131,3 +134,38 @@ def test_only_what_is_not_kept_is_explored(monkeypatch: pytest.MonkeyPatch) -> N
     reports, _ = small("linux-6.12", "v1")
     assert [r.design for r in reports] == ["linux-6.12", "v1"] and set(asked) == {"linux-6.12"}
     assert {v.status for r in reports for v in r.verdicts} <= {HOLDS, VIOLATED}
+
+
+class Handed(Exception):
+    """Instead of handing tasks out."""
+
+
+def test_relatives_do_not_ask_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of designs that stand together in the registry none begins beside the other: neither the
+    same question nor a proof.  Of each design the long questions come first."""
+    tasks = []
+
+    def hand(_task, arguments, _meter) -> None:  # type: ignore[no-untyped-def]
+        tasks.extend(arguments)
+        raise Handed
+
+    monkeypatch.setattr(assessment, "run", hand)
+    monkeypatch.setattr(assessment, "cores", lambda: 2)
+    with pytest.raises(Handed):
+        assess(list(DESIGNS.values()))
+    orders: dict[object, list[Design]] = {}
+    lengths: dict[str, list[int]] = {}
+    for do, argument in tasks:
+        if do is prove_one:
+            orders.setdefault(do, []).append(argument[0])
+        elif do is answer_to:
+            question, design = argument
+            orders.setdefault((question.bound, question.details), []).append(design)
+            lengths.setdefault(design.name, []).append(question.bound.tasks)
+    assert len(orders) == 6
+    for order in orders.values():
+        turns = [order.index(design) for design in DESIGNS.values()]
+        assert sorted(turns) == list(range(len(DESIGNS)))
+        apart = [abs(a - b) for n in (1, 2) for a, b in zip(turns, turns[n:], strict=False)]
+        assert min(apart) > 2
+    assert all(each == sorted(each, reverse=True) for each in lengths.values())

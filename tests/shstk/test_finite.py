@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from model.designs import DESIGNS
-from model.kernel import STEPS
+from model.events import ExecStarted
+from model.kernel import STEPS, Step
 from model.state import Ctl
+from shstk.build import _watch
 from shstk.collecting import seldom_collected
-from shstk.finite import Run, runs
+from shstk.finite import Outcome, Run
+from shstk.replay import step_outcomes
+from shstk.running import execute, runs, runs_step, take
 from shstk.space import Bound, Space
 
 SPACE = Space(Bound(3, 1, 1))
@@ -88,3 +92,70 @@ def test_garbage_is_collected_as_before_afterwards() -> None:
         assert gc.get_threshold()[0] > before[0]
         raise KeyboardInterrupt
     assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_a_run_that_begins_as_another_is_what_it_is_from_the_beginning(step: Step) -> None:
+    """It decides, asks and writes what a run does that is led there by its decisions alone."""
+
+    def said(outcome: Outcome) -> object:
+        answers = [(f.question, f.answers) for f in outcome.findings]
+        kinds = [type(event) for event in outcome.events]
+        return outcome.status, outcome.decisions, outcome.updates, outcome.inputs, answers, kinds
+
+    space = Space(Bound(2, 2, 1))
+    watch = _watch([set() for _ in range(100)])
+    for outcome in list(runs_step(space, DESIGN, 0, step, watch=watch)):
+        prefix = [answer for _, _, answer in outcome.decisions]
+        alone = Run(space, DESIGN, 0, prefix, watch=watch)
+        assert said(outcome) == said(execute(alone, lambda k: take(step, k)))
+
+
+def test_what_was_done_before_runs_part_is_not_done_again() -> None:
+    """The text is told once more what it was told, and nobody is asked."""
+    asked: list[int] = []
+
+    def text(k: Any) -> None:
+        def new(task: Any) -> Any:
+            asked.append(1)
+            return task.ctl == Ctl.NEW
+
+        there = k.exists_task(new)
+        for name in ("one", "two", "three"):
+            bool(k.choose(name, (False, True)) == True)  # noqa: E712 - a term
+        k.require(there)
+
+    assert len(list(runs(SPACE, DESIGN, 0, text))) == 8 * 4
+    assert len(asked) == SPACE.bound.tasks
+
+
+def test_of_events_that_are_alike_one_is_asked() -> None:
+    """A watch is asked again where the answer can be another one, and nowhere else."""
+    met: list[Any] = []
+
+    def watch(run: Run, event: Any) -> list[tuple[object, Any]]:
+        met.append(event)
+        return [("user", lambda: bool(event.task.ctl == Ctl.USER))]
+
+    def text(k: Any) -> None:
+        for name in ("one", "two"):
+            bool(k.choose(name, (False, True)) == True)  # noqa: E712 - a term
+        bool(k.current.ctl == Ctl.NEW)
+        k.emit(ExecStarted(k.current))
+
+    outcomes = list(runs(SPACE, DESIGN, 0, text, watch=watch))
+    assert (len(outcomes), len(met)) == (8, 2)
+    assert {len(o.findings[0].answers) for o in outcomes} == {1, 2}
+
+
+def test_choices_that_are_not_wanted_are_not_tried() -> None:
+    """With wanted choices there is what there was without, as far as it has these."""
+    space = Space(Bound(2, 2, 1))
+    step = next(s for s in STEPS if s.name == "fork")
+    every = step_outcomes(space, DESIGN, space.initial, 0, step)
+    for picks in [s.picks for s in every]:
+        fitting = [s for s in every if s.picks == picks]
+        found = step_outcomes(space, DESIGN, space.initial, 0, step, wanted=picks)
+        assert [(s.after, s.picks, s.notes, s.violations) for s in found] == [
+            (s.after, s.picks, s.notes, s.violations) for s in fitting
+        ]

@@ -19,10 +19,11 @@ from properties.lemmas import LEMMAS, Lemma
 from shstk.build import ORDINARY, Request, Tables, program
 from shstk.engine import Engine
 from shstk.engine.program import NONE
-from shstk.finite import Outcome, runs
+from shstk.finite import Outcome
 from shstk.proof.heap import Heap
 from shstk.proof.invariants import named
 from shstk.proof.sorts import bounded, functions
+from shstk.running import runs
 from shstk.space import Bound, Space
 from shstk.tables import Forest, Mask, fold
 from shstk.text import check_source

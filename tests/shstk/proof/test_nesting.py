@@ -19,7 +19,7 @@ from model.state import RECORD_OF, Ctl, Sort, Task
 from model.world import World
 from properties.lemmas import CHAIN_LEMMAS, LEMMAS
 from shstk.build import ORDINARY
-from shstk.finite import Run, runs_step
+from shstk.finite import Run
 from shstk.finite_terms import FiniteCond
 from shstk.proof.forking import Fork
 from shstk.proof.heap import Heap
@@ -30,6 +30,7 @@ from shstk.proof.problem import Problems
 from shstk.proof.proofs import DesignProof, prove
 from shstk.proof.sorts import bounded, functions, unbounded
 from shstk.proof.world import SymbolicWorld
+from shstk.running import runs_step
 from shstk.space import Bound, Space
 from shstk.verdicts import PROVED
 
