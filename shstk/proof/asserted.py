@@ -31,13 +31,20 @@ class Guards:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], _Guard] = {}
+        self._flags: dict[str, list[Any]] = {}
+
+    def flags(self, name: str, count: int) -> list[Any]:
+        """As many switches of that name: solvers do not see each other's."""
+        known = self._flags.setdefault(name, [])
+        known += [lowlevel.boolean(f"{name} {n}") for n in range(len(known), count)]
+        return known[:count]
 
     def of(self, name: str, instance: Instance) -> _Guard:
         """A lemma's instance: its switch, and what is asserted."""
         key = (name, instance.id)
         known = self._known.get(key)
         if known is None:
-            mark = z3.Bool(f"premise {len(self._known)}")
+            mark = lowlevel.boolean(f"premise {len(self._known)}")
             # The formula is kept with it: its id must not be used again.
             guarded = lowlevel.implies(mark, instance.formula)
             known = _Guard(mark.get_id(), mark.as_ast(), guarded.as_ast(), (mark, guarded))
@@ -54,6 +61,7 @@ class Asserted:
         self.guards = guards  # keeps what there are only pointers to
         self.solver = z3.SimpleSolver()
         self.solver.set("rlimit", RLIMIT)
+        self.solver.set("dt_lazy_splits", 2)  # on enumerations last: most are settled by then
         self.marks: list[tuple[str, Any]] = []  # the lemma, its instance's switch (a pointer)
         self.place: dict[int, int] = {}  # of a switch, by its id
         context, solver = self.solver.ctx.ref(), self.solver.solver
@@ -63,10 +71,10 @@ class Asserted:
             z3.Z3_solver_assert(context, solver, guard.guarded)
             self.marks.append((name, guard.mark))
             self.place[guard.id] = n
-        self.claims = [z3.Bool(f"claim {n}") for n in range(len(problem.claims))]
+        self.claims = guards.flags("claim", len(problem.claims))
         for flag, claimed in zip(self.claims, problem.claims, strict=True):
             z3.Z3_solver_assert(context, solver, lowlevel.implies(flag, claimed.negated).as_ast())
-        self.events = [z3.Bool(f"event {n}") for n in range(len(problem.path.events))]
+        self.events = guards.flags("event", len(problem.path.events))
         for flag, event in zip(self.events, problem.path.events, strict=True):
             if not isinstance(event.premise, Tree):
                 asserted = lowlevel.implies(flag, event.premise.term)

@@ -14,12 +14,14 @@ from typing import Any
 
 import z3
 
+from shstk.proof import lowlevel
+
 # z3's own operators of a division by what is not 0, where SMT-LIB's are total.
 _WORDS = {f"{op}_i": op for op in ("bvudiv", "bvurem", "bvsdiv", "bvsrem", "bvsmod")}
 _EMPTY = {"and": "true", "or": "false"}  # of no parts, where a term stands
 _FRESH = re.compile(r"\|[^|]*\||[^\s()|]+![0-9]+(?![^\s()|])")
-_PART = re.compile(r"(?<![^\s()])[$?]x[0-9]+(?![^\s()])")
 _LET = re.compile(r"\s*\(let \(\((\S+) (.*)\)\)\s*")
+_INDEXED = ("_", "as")
 _QUANTIFIED = re.compile(r"\((?:exists|forall) ")
 _TOKEN = re.compile(r"\|[^|]*\||[()]|[^\s()|]+")
 _FORM = re.compile(r'\|[^|]*\||"[^"]*"|;[^\n]*|[()]|[^\s()|";]+')
@@ -52,7 +54,7 @@ class Batch:
 
 def batch(name: str, premises: Sequence[z3.BoolRef], goals: Mapping[str, z3.BoolRef]) -> Batch:
     """A batch from z3 terms; each goal is a claim that is to follow from the premises."""
-    negated = [z3.Not(claim) for claim in goals.values()]
+    negated = [lowlevel.negation(claim) for claim in goals.values()]
     declarations, assertions = _printed([*premises, *negated])
     names: dict[str, str] = {}
     given = [f"(assert {_standard(text)})" for text in assertions[: len(premises)]]
@@ -86,32 +88,80 @@ def _printed(formulas: Sequence[z3.BoolRef]) -> tuple[list[str], list[str]]:
 def _lettered(text: str) -> str:
     """A formula on one line, whose parts have names where they are used more than once.
 
-    z3 numbers parts by what else there is, orders them by that, and names also what others
-    than the formula have a use for.  It writes each one on a line of its own.
+    z3 numbers parts by what else there is, orders them by that, and does not name all that are
+    used twice, but some that others than the formula have a use for.  It writes each one on a
+    line of its own.
     """
     *lines, body = text.split("\n")
-    parts: dict[str, str] = {}
+    parts = _Parts()
     for line in lines:
         found = _LET.fullmatch(line)
         assert found is not None, f"no part of a formula: {line}"
-        parts[found[1]] = found[2]
-    body = body.strip().removesuffix(")" * len(parts))
-    uses = Counter(name for part in (*parts.values(), body) for name in _PART.findall(part))
-    named: dict[str, str] = {}
-    lets: list[str] = []
+        parts.named[found[1]] = parts.read(found[2])
+    return parts.written(parts.read(body.strip().removesuffix(")" * len(lines))))
 
-    def use(match: re.Match[str]) -> str:
-        name = match[0]
-        if uses[name] == 1:
-            return _PART.sub(use, parts[name])
-        if name not in named:
-            value = _PART.sub(use, parts[name])
-            named[name] = f"{name[0]}x{len(named)}"
-            lets.append(f"(let (({named[name]} {value})) ")
-        return named[name]
 
-    whole = _PART.sub(use, body)
-    return f"{''.join(lets)}{whole}{')' * len(lets)}"
+class _Parts:
+    """Parts of a formula by number, after those they are made of; equal ones are one."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, int] = {}  # as z3 calls them
+        self._numbers: dict[str | tuple[int, ...], int] = {}
+        self._parts: list[str | tuple[int, ...]] = []
+
+    def read(self, text: str) -> int:
+        """The number of a term, whose named parts are known."""
+        open_: list[list[int]] = [[]]
+        for token in _TOKEN.findall(text):
+            if token == "(":
+                open_.append([])
+            elif token == ")":
+                closed = open_.pop()
+                open_[-1].append(self._number(tuple(closed)))
+            else:
+                known = self.named.get(token)
+                open_[-1].append(self._number(token) if known is None else known)
+        ((number,),) = open_
+        return number
+
+    def _number(self, part: str | tuple[int, ...]) -> int:
+        known = self._numbers.get(part)
+        if known is None:
+            known = self._numbers[part] = len(self._parts)
+            self._parts.append(part)
+        return known
+
+    def written(self, whole: int) -> str:
+        """A term with names for what it has more than once, in the order of their use."""
+        order = self._order(whole)
+        uses = Counter(p for n in order for p in self._parts[n] if isinstance(p, int))
+        said: dict[int, str] = {}
+        lets: list[str] = []
+        for number in order:
+            part = self._parts[number]
+            if isinstance(part, str):
+                said[number] = part
+                continue
+            said[number] = f"({' '.join([said[p] for p in part])})"
+            # (_ extract 7 0) is no term.
+            if uses[number] > 1 and said[part[0]] not in _INDEXED:
+                name = f"$x{len(lets)}"
+                lets.append(f"(let (({name} {said[number]})) ")
+                said[number] = name
+        return f"{''.join(lets)}{said[whole]}{')' * len(lets)}"
+
+    def _order(self, whole: int) -> list[int]:
+        """The parts of a term, each once and after its own, from left to right."""
+        done: dict[int, None] = {}
+        stack = [whole]
+        while stack:
+            part = self._parts[stack[-1]]
+            todo = [] if isinstance(part, str) else [p for p in part if p not in done]
+            if todo:
+                stack += reversed(todo)
+            else:
+                done[stack.pop()] = None
+        return list(done)
 
 
 @lru_cache(maxsize=20_000)

@@ -12,6 +12,7 @@ from typing import Any
 import z3
 
 from model.state import Field
+from shstk.proof import lowlevel
 from shstk.proof.sorts import births
 
 Read = Callable[..., Any]
@@ -21,7 +22,7 @@ class Heap:
     """The variables as they are now.  ``touched``: those that a write may have changed."""
 
     def __init__(self, base: dict[Field[Any], Any]) -> None:
-        self._read: dict[Field[Any], Read] = {f: _applied(g) for f, g in base.items()}
+        self._read: dict[Field[Any], Read] = {f: lowlevel.applied(g) for f, g in base.items()}
         self.touched: set[Field[Any]] = set()
         self.newborn: list[tuple[Any, Any]] = []  # tasks made, and when
 
@@ -55,19 +56,14 @@ class Heap:
 
         def read(*at: Any) -> Any:
             here = where(*at)
-            if z3.is_true(here):
-                return value(*at)
-            if z3.is_false(here):
-                return old(*at)
+            known = lowlevel.value(here)
+            if known is not None:
+                return value(*at) if known else old(*at)
             new, kept = value(*at), old(*at)
-            return new if new.eq(kept) else z3.If(here, new, kept)
+            return new if new.eq(kept) else lowlevel.choice(here, new, kept)
 
         self._read[field] = read
         self.touched.add(field)
-
-
-def _applied(function: Any) -> Read:
-    return lambda *at: function(*at)
 
 
 def _same(at: tuple[Any, ...], index: tuple[Any, ...]) -> z3.BoolRef:
@@ -78,8 +74,10 @@ def _same(at: tuple[Any, ...], index: tuple[Any, ...]) -> z3.BoolRef:
             continue
         if _distinct(a, b):
             return z3.BoolVal(False)
-        parts.append(a == b)
-    return z3.And(*parts) if len(parts) > 1 else parts[0] if parts else z3.BoolVal(True)
+        parts.append(lowlevel.equal(a, b))
+    return (
+        lowlevel.conjunction(*parts) if len(parts) > 1 else parts[0] if parts else z3.BoolVal(True)
+    )
 
 
 def _distinct(a: Any, b: Any) -> bool:

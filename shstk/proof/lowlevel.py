@@ -6,7 +6,7 @@ are made hundreds of thousands of times, on terms whose sorts are known to be ri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import z3
@@ -23,6 +23,83 @@ def implies(condition: Any, conclusion: Any) -> Any:
     """``z3.Implies`` of two Booleans."""
     made = z3.Z3_mk_implies(condition.ctx.ref(), condition.as_ast(), conclusion.as_ast())
     return z3.BoolRef(made, condition.ctx)
+
+
+def boolean(name: str) -> Any:
+    """``z3.Bool``."""
+    context = z3.main_ctx()
+    symbol = z3.Z3_mk_string_symbol(context.ref(), name)
+    sort = z3.Z3_mk_bool_sort(context.ref())
+    return z3.BoolRef(z3.Z3_mk_const(context.ref(), symbol, sort), context)
+
+
+def negation(term: Any) -> Any:
+    """``z3.Not`` of a Boolean term."""
+    return z3.BoolRef(z3.Z3_mk_not(term.ctx.ref(), term.as_ast()), term.ctx)
+
+
+def conjunction(*terms: Any) -> Any:
+    """``z3.And`` of Boolean terms, of which there is one at least."""
+    context = terms[0].ctx
+    array = pointers([t.as_ast() for t in terms])
+    return z3.BoolRef(z3.Z3_mk_and(context.ref(), len(terms), array), context)
+
+
+def disjunction(*terms: Any) -> Any:
+    """``z3.Or`` of Boolean terms, of which there is one at least."""
+    context = terms[0].ctx
+    array = pointers([t.as_ast() for t in terms])
+    return z3.BoolRef(z3.Z3_mk_or(context.ref(), len(terms), array), context)
+
+
+def equal(one: Any, other: Any) -> Any:
+    """``==`` of terms of a sort."""
+    return z3.BoolRef(z3.Z3_mk_eq(one.ctx.ref(), one.as_ast(), other.as_ast()), one.ctx)
+
+
+def distinct(one: Any, other: Any) -> Any:
+    """``!=`` of terms of a sort."""
+    array = pointers([one.as_ast(), other.as_ast()])
+    return z3.BoolRef(z3.Z3_mk_distinct(one.ctx.ref(), 2, array), one.ctx)
+
+
+def choice(condition: Any, one: Any, other: Any) -> Any:
+    """``z3.If`` of terms of a sort, none of them a quantifier."""
+    context = condition.ctx
+    made = z3.Z3_mk_ite(context.ref(), condition.as_ast(), one.as_ast(), other.as_ast())
+    return _PLAIN.get(type(one), type(one))(made, context)
+
+
+# A constant's class has methods that a term of the same sort has not.
+_PLAIN = {z3.BitVecNumRef: z3.BitVecRef, z3.IntNumRef: z3.ArithRef, z3.QuantifierRef: z3.BoolRef}
+
+
+def applied(function: Any) -> Callable[..., Any]:
+    """A function of some sorts, to be called with terms of these."""
+    context, kind = function.ctx, type(function(*map(_any, _domain(function))))
+
+    def call(*at: Any) -> Any:
+        array = pointers([t.as_ast() for t in at])
+        # The function itself: who has its pointer alone does not keep it.
+        return kind(z3.Z3_mk_app(context.ref(), function.ast, len(at), array), context)
+
+    return call
+
+
+def _domain(function: Any) -> list[Any]:
+    return [function.domain(n) for n in range(function.arity())]
+
+
+def _any(sort: Any) -> Any:
+    return z3.Const("any", sort)
+
+
+def value(term: Any) -> bool | None:
+    """True or False if a term is that constant, as ``z3.is_true`` and ``z3.is_false`` say."""
+    return _VALUES.get(z3.Z3_get_bool_value(term.ctx.ref(), term.as_ast()))
+
+
+_VALUES = {1: True, -1: False}
 
 
 def substitute(term: Any, variables: Any, objects: Sequence[Any]) -> Any:

@@ -12,6 +12,7 @@ import z3
 
 from model.designs import Design
 from model.state import Field, Sort
+from shstk.proof import lowlevel
 from shstk.proof.fingerprint import Fingerprints
 from shstk.proof.ground import Grounder, Instance, Naming, Place, Universal
 from shstk.proof.heap import Heap
@@ -155,7 +156,7 @@ class Problems:
             term, where = before
             now = z3.substitute_funs(term, *changes) if changes else term
             if not now.eq(term):  # otherwise no variable that it speaks about changes
-                yield Claimed(invariant.name, "invariant", z3.Not(now)), where, []
+                yield Claimed(invariant.name, "invariant", lowlevel.negation(now)), where, []
         for number, event in enumerate(path.events):
             made = self.grounder.refuted(event.name, event.holds, naming=naming)
             claimed = Claimed(f"{event.name} {number}", "event", made.formula)
@@ -187,7 +188,11 @@ class Problems:
             if before is None:
                 yield self._about(invariant, self.old)
             else:
-                yield Claimed(invariant.name, "invariant", z3.Not(before[0])), before[1], []
+                yield (
+                    Claimed(invariant.name, "invariant", lowlevel.negation(before[0])),
+                    before[1],
+                    [],
+                )
 
 
 def _written(changes: list[tuple[Any, Any]]) -> dict[str, list[Any]]:

@@ -27,6 +27,7 @@ from model.state import (
     Task,
     fields,
 )
+from shstk.proof import lowlevel
 from shstk.space import Bound
 
 INDEX: dict[type[Record], tuple[Sort, ...]] = {
@@ -73,8 +74,10 @@ class Universe:
 
     def is_object(self, sort: Sort, term: Any) -> z3.BoolRef:
         """``term`` is an object, neither NULL nor LEFT."""
-        real = term != self.null[sort]
-        return z3.And(real, term != self.left) if sort is Sort.TASK else real
+        real = lowlevel.distinct(term, self.null[sort])
+        if sort is not Sort.TASK:
+            return real
+        return lowlevel.conjunction(real, lowlevel.distinct(term, self.left))
 
     def exists(self, sorts: Sequence[Sort], body: Callable[..., z3.BoolRef]) -> z3.BoolRef:
         """Some objects of these sorts make ``body`` true."""

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
 
-import z3
-
 from model.kernel import Step
 from shstk.cache import digest, found, keep, put_shared, shared_by
 from shstk.footprint import Observed, footprint
+from shstk.proof import lowlevel
 from shstk.proof.asserted import Guards
 from shstk.proof.batch import batch
 from shstk.proof.forking import covered
@@ -205,7 +204,7 @@ def _obligations(s: PathSolver, kept: Collection[str], explain: bool) -> Proved:
     claims = s.problem.claims
     wanted = s.pending(kept)
     premises = [made.formula for _, made in s.used]
-    goals = {claims[n].name: z3.Not(claims[n].negated) for n in wanted}
+    goals = {claims[n].name: lowlevel.negation(claims[n].negated) for n in wanted}
     path = s.problem.path
     out = Proved(path.step.name, path.name, batch(path.name, premises, goals))
     failing = [claims[n] for n in s.failing]

@@ -11,6 +11,7 @@ from typing import Any, cast
 import z3
 
 from model.world import Cond, Term
+from shstk.proof import lowlevel
 
 BITS = 64
 Decide = Callable[..., bool]  # of a term, and of the Tree it is written as, if it is one
@@ -31,15 +32,15 @@ class SymbolicCond(Cond):
     def __and__(self, other: Cond | bool) -> Cond:
         if isinstance(other, Tree):
             return Tree("and", (self, other), self.decide)
-        return SymbolicCond(z3.And(self.term, as_bool(other)), self.decide)
+        return SymbolicCond(lowlevel.conjunction(self.term, as_bool(other)), self.decide)
 
     def __or__(self, other: Cond | bool) -> Cond:
         if isinstance(other, Tree):
             return Tree("or", (self, other), self.decide)
-        return SymbolicCond(z3.Or(self.term, as_bool(other)), self.decide)
+        return SymbolicCond(lowlevel.disjunction(self.term, as_bool(other)), self.decide)
 
     def __invert__(self) -> Cond:
-        return SymbolicCond(z3.Not(self.term), self.decide)
+        return SymbolicCond(lowlevel.negation(self.term), self.decide)
 
 
 def as_bool(value: Cond | bool) -> z3.BoolRef:

@@ -14,6 +14,7 @@ from shstk.conform.boots import place
 from shstk.conform.instructions.campaign import DONE, file_of, run
 from shstk.conform.instructions.cases import Case, Step
 from shstk.conform.instructions.command import PROGRAM, boot_of
+from shstk.conform.instructions.deviations import PUSHED, TARGET_LAST
 from shstk.conform.instructions.generate import generate
 from shstk.conform.instructions.table import INSTRUCTIONS, General
 from shstk.errors import UserError
@@ -70,10 +71,16 @@ def traced() -> None:
 
 @pytest.mark.usefixtures("traced")
 def test_this_machine_s_cpu_agrees_where_no_shadow_stack_is_needed() -> None:
-    """Branches, stacks, memory, and shadow-stack instructions while they are off."""
+    """Branches, stacks, memory, and shadow-stack instructions while they are off.
+
+    The manual has CALL check its target first. Some CPUs (family 6, model 207) have pushed by
+    then, and leave the word below RSP, as Bochs does.
+    """
     cases = ordinary()
     verdicts = list(run(cases, native))
-    assert not [verdict for verdict in verdicts if verdict.diverged]
+    early = {TARGET_LAST, PUSHED}
+    unknown = [v for v in verdicts if v.diverged and not (v.explained and {*v.explained} <= early)]
+    assert not unknown
     assert sum(verdict.agreed for verdict in verdicts) > 300
 
 
