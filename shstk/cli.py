@@ -124,10 +124,19 @@ def parser() -> Parser:
     return top
 
 
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; a word that is too many is told with the command that has not got it."""
+    arguments, others = parser().parse_known_args(argv)
+    if others:
+        prog = f"shstk {arguments.command}" if arguments.command else "shstk"
+        Parser(prog=prog).error(f"unrecognized arguments: {' '.join(others)}")
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 2 where the user asked for something that cannot be."""
     try:
-        arguments = parser().parse_args(argv)
+        arguments = _arguments(argv)
         if arguments.command is None:
             parser().print_help()
             return 0

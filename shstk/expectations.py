@@ -114,8 +114,14 @@ def read(name: str, wanted: frozenset[str], bounded: bool) -> Expectations:
     """The expectations of a file; UserError if it has none."""
     try:
         data = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--expect {name}: {error}") from None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UserError(f"--expect {name}: cannot be read: {why}; --record writes one") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}: not JSON: {error.msg}"
+        raise UserError(f"--expect {name}: {where}; expected {SHAPE}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"--expect {name}: no text that is JSON; expected {SHAPE}") from None
     right = isinstance(data, dict) and all(
         isinstance(v, dict) and all(isinstance(s, str) for s in v.values()) for v in data.values()
     )

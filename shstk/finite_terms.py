@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from model.state import Field, Record
 from model.world import Cond, Term
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from shstk.finite import Run
     from shstk.situations import Situations
 
+Left = TypeVar("Left", bound="FiniteCond | FiniteTerm")
+Right = TypeVar("Right")
 MASK64 = (1 << 64) - 1
 
 
@@ -122,11 +124,13 @@ class AnyOf(FiniteCond):
 
 
 # Most conditions are made to be asked once: these are objects instead of towers of closures.
-class _And(FiniteCond):
+class _Pair(FiniteCond, Generic[Left, Right]):
+    """A condition on two things, of the run that the left one is of."""
+
     __slots__ = ("left", "right")
     any_of = none_of = ()
 
-    def __init__(self, left: FiniteCond, right: Cond | bool) -> None:
+    def __init__(self, left: Left, right: Right) -> None:
         self.left = left
         self.right = right
 
@@ -135,7 +139,11 @@ class _And(FiniteCond):
         return self.left.run
 
     def key(self, met: Situations) -> object:
-        return _And, self.left.key(met), _key(self.right, met)
+        return type(self), self.left.key(met), _key(self.right, met)
+
+
+class _And(_Pair[FiniteCond, "Cond | bool"]):
+    __slots__ = ()
 
     def evaluate(self) -> bool:
         if not self.left.evaluate():
@@ -144,20 +152,8 @@ class _And(FiniteCond):
         return right.evaluate() if isinstance(right, FiniteCond) else bool(right)
 
 
-class _Or(FiniteCond):
-    __slots__ = ("left", "right")
-    any_of = none_of = ()
-
-    def __init__(self, left: FiniteCond, right: Cond | bool) -> None:
-        self.left = left
-        self.right = right
-
-    @property
-    def run(self) -> Run:  # type: ignore[override]
-        return self.left.run
-
-    def key(self, met: Situations) -> object:
-        return _Or, self.left.key(met), _key(self.right, met)
+class _Or(_Pair[FiniteCond, "Cond | bool"]):
+    __slots__ = ()
 
     def evaluate(self) -> bool:
         if self.left.evaluate():
@@ -188,43 +184,19 @@ class _Not(FiniteCond):
         return not self.left.evaluate()
 
 
-class _Is(FiniteCond):
+class _Is(_Pair["FiniteTerm", object]):
     """A term is a constant."""
 
-    __slots__ = ("left", "right")
-    any_of = none_of = ()
-
-    def __init__(self, left: FiniteTerm, right: object) -> None:
-        self.left = left
-        self.right = right
-
-    @property
-    def run(self) -> Run:  # type: ignore[override]
-        return self.left.run
-
-    def key(self, met: Situations) -> object:
-        return _Is, self.left.key(met), self.right
+    __slots__ = ()
 
     def evaluate(self) -> bool:
         return self.left.equals(self.right)
 
 
-class _Same(FiniteCond):
+class _Same(_Pair["FiniteTerm", "FiniteTerm"]):
     """Two terms are equal."""
 
-    __slots__ = ("left", "right")
-    any_of = none_of = ()
-
-    def __init__(self, left: FiniteTerm, right: FiniteTerm) -> None:
-        self.left = left
-        self.right = right
-
-    @property
-    def run(self) -> Run:  # type: ignore[override]
-        return self.left.run
-
-    def key(self, met: Situations) -> object:
-        return _Same, self.left.key(met), self.right.key(met)
+    __slots__ = ()
 
     def evaluate(self) -> bool:
         left, right = self.left, self.right
@@ -243,29 +215,17 @@ class _Same(FiniteCond):
         return left.is_value(right.force())
 
 
-class _In(FiniteCond):
+class _In(_Pair["FiniteTerm", "tuple[object, ...]"]):
     """A term is one of several constants."""
 
-    __slots__ = ("left", "right")
-    any_of = none_of = ()
-
-    def __init__(self, left: FiniteTerm, right: Sequence[object]) -> None:
-        self.left = left
-        self.right = right
-
-    @property
-    def run(self) -> Run:  # type: ignore[override]
-        return self.left.run
-
-    def key(self, met: Situations) -> object:
-        return _In, self.left.key(met), tuple(self.right)
+    __slots__ = ()
 
     def evaluate(self) -> bool:
         return self.left.is_in(self.right.__contains__)
 
 
-def _key(condition: object, met: Situations) -> object:
-    return condition.key(met) if isinstance(condition, FiniteCond) else condition
+def _key(value: object, met: Situations) -> object:
+    return value.key(met) if isinstance(value, (FiniteCond, FiniteTerm)) else value
 
 
 class FiniteTerm(Term):
@@ -416,7 +376,7 @@ class FiniteTerm(Term):
         return self._arith(other, lambda a, b: a % b)
 
     def isin(self, values: Sequence[object]) -> Cond:
-        return _In(self, values)
+        return _In(self, tuple(values))
 
 
 def _where(values: Sequence[object], value: object) -> int:

@@ -77,6 +77,14 @@ def test_bad_input_is_one_line_and_status_2(
     assert err.startswith("shstk: ") and err.count("\n") == 1
 
 
+def test_an_option_of_another_command_is_told_with_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whose help would have said what it takes."""
+    assert main(["trace", "v1", "own-mm", "--bounded"]) == 2
+    assert "--bounded (see shstk trace --help)" in capsys.readouterr().err
+
+
 def test_design_file_with_a_syntax_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,3 +102,19 @@ def test_a_file_that_expects_nothing_is_refused(
     assert main([*CHECK, "--expect", str(file)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"shstk: --expect {file}: ") and err.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_read_is_told_without_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong with it, and what would be right."""
+    broken, binary = tmp_path / "broken.json", tmp_path / "binary.json"
+    broken.write_text('{\n"v1": x')
+    binary.write_bytes(b"\xff\xfe")
+    for file, said in (
+        (tmp_path / "none.json", "cannot be read: No such file or directory; --record writes one"),
+        (broken, "line 2: not JSON: Expecting value; expected {"),
+        (binary, "no text that is JSON; expected {"),
+    ):
+        assert main([*CHECK, "--expect", str(file)]) == 2
+        assert said in capsys.readouterr().err
