@@ -215,7 +215,7 @@ def _predicate(
             return engine.TRAP
         return end if outcome.status == "done" else engine.NONE
 
-    return fold(space, forest, runs(space, design, 0, evaluate), leaf), reads
+    return fold(forest, runs(space, design, 0, evaluate), leaf), reads
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _tree(space: Space, forest: Forest, design: Design, text: Claim, wanted: boo
     def leaf(outcome: Outcome) -> int:
         return ends.get(outcome.status, NONE)
 
-    return fold(space, forest, runs(space, design, 0, evaluate), leaf)
+    return fold(forest, runs(space, design, 0, evaluate), leaf)
 
 
 def _possible(forest: Forest, root: int, yes: int, memo: dict[int, int]) -> int:

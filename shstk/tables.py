@@ -175,9 +175,7 @@ class _Trie:
         self.leaf = NONE
 
 
-def fold(
-    space: Space, forest: Forest, outcomes: Iterable[Outcome], leaf: Callable[[Outcome], int]
-) -> int:
+def fold(forest: Forest, outcomes: Iterable[Outcome], leaf: Callable[[Outcome], int]) -> int:
     """The tree of all runs of a text."""
     return _fold(forest, ((o.decisions, leaf(o)) for o in outcomes), {})
 
@@ -297,7 +295,7 @@ def step_trees(
         return alike[key]
 
     outcomes = list(runs_step(space, design, 0, step, None, switched_off, watch))
-    return fold(space, forest, outcomes, leaf), fold(space, forest, outcomes, report)
+    return fold(forest, outcomes, leaf), fold(forest, outcomes, report)
 
 
 def exchange_tasks(space: Space, forest: Forest, root: int, i: int, memo: dict[int, int]) -> int:

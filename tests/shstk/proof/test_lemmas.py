@@ -128,7 +128,7 @@ def asking(tables: Tables, lemmas: Sequence[Lemma]) -> Tables:
             def text(k: Any, lemma: Lemma = lemma, objects: tuple[int, ...] = objects) -> None:
                 k.require(not said(k, lemma, objects))
 
-            trees.append((bit, fold(space, forest, runs(space, tables.design, 0, text), end)))
+            trees.append((bit, fold(forest, runs(space, tables.design, 0, text), end)))
     silent = {name: NONE for name in tables.reports}
     return replace(tables, forest=forest, reports=silent, state_claims=trees)
 
