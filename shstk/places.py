@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Set
 from dataclasses import dataclass, field
 from sys import intern
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from counterexamples.lines import Do
 from model.designs import Design
@@ -27,6 +27,8 @@ from shstk.stage import (
     perform,
     uncanonical,
 )
+
+_new = object.__new__
 
 
 class Judge:
@@ -49,23 +51,21 @@ class Judge:
         def tell(machine: Machine, move: Move) -> None:
             nonlocal before, told, index
             after = look(machine.system)
-            effects = tuple(machine.effects[told:])
-            steps = tuple([name for name, _ in move.steps])
-            self._judge(
-                Run(
-                    machine.system,
-                    move.tid,
-                    line.task,
-                    line.operation,
-                    arguments,
-                    index,
-                    before,
-                    after,
-                    effects,
-                    steps,
-                    self.memory,
-                )
+            run = _new(Run)
+            vars(run).update(  # Run.__init__, which would set each field as that of a frozen class
+                system=machine.system,
+                tid=move.tid,
+                doer=line.task,
+                operation=line.operation,
+                arguments=arguments,
+                index=index,
+                before=before,
+                after=after,
+                effects=tuple(machine.effects[told:]),
+                steps=tuple([name for name, _ in move.steps]),
+                memory=self.memory,
             )
+            self._judge(run)
             before, told, index = after, len(machine.effects), index + 1
 
         return tell
@@ -138,6 +138,7 @@ class _Nobody:
 
 
 NOBODY = cast(Design, _Nobody())
+NO_NAMES: frozenset[str] = frozenset()
 NOWHERE = Stage(System(NOBODY), {})  # of a place that nobody goes on from
 
 
@@ -173,8 +174,7 @@ class Place:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What a line has led to; what is wrong with it, and the conjuncts whose premise was true."""
 
     place: Place
@@ -182,8 +182,15 @@ class Taken:
     reached: Set[str]
 
 
-# Names that were asked for, what was given, and what came of it; None: it cannot be done.
-Tried = tuple[frozenset[str], tuple[str, ...], Taken | None]
+class Tried(NamedTuple):
+    """The names that a line has asked for, what was given, and what came of it.
+
+    ``taken``: None where it cannot be done.
+    """
+
+    names: frozenset[str]
+    given: tuple[str, ...]
+    taken: Taken | None
 
 
 class Places:
@@ -195,12 +202,16 @@ class Places:
         self._parts: dict[Hashable, int] = {}  # of states: most have most of them in common
         self._alike: dict[Hashable, int] = {}
         self._known: dict[Hashable, Place] = {}
+        self._left: list[Place] = []  # what was known before
 
     def forget(self, last: bool) -> None:
         """A place that a line leads to from now on is a new one.
 
         ``last``: nobody will go on from there.
         """
+        for place in self._left:
+            place.tried.clear()  # a line of the opening may lead to where it began: a cycle
+        self._left = list(self._known.values())
         self._known.clear()
         self._last = last
 
@@ -208,25 +219,28 @@ class Places:
         """Where lines lead from the start; ValueError where one cannot be done."""
         place = self._place(who, boot(who.design), frozenset())
         for line in lines:
-            taken = self.take(who, place, line, to_the_end=True)
+            taken = self.tried(who, place, line, to_the_end=True).taken
             if taken is None:
                 raise ValueError(f"{line!r} cannot be done")
             place = taken.place
         return place
 
-    def take(self, who: Asking, place: Place, line: str, to_the_end: bool = False) -> Taken | None:
-        """Where a line leads; None where it cannot be done now."""
+    def tried(self, who: Asking, place: Place, line: str, to_the_end: bool = False) -> Tried:
+        """What comes of a line."""
         if who.alone:
-            return self._take(who, place, line, to_the_end)
-        tried = place.tried.setdefault((line, to_the_end), [])
-        for names, given, taken in tried:
-            if who.given(names) == given:
-                return taken
+            return Tried(NO_NAMES, (), self._take(who, place, line, to_the_end))
+        known = place.tried.get((line, to_the_end))
+        if known is None:
+            known = place.tried[line, to_the_end] = []
+        for tried in known:
+            if who.given(tried.names) == tried.given:
+                return tried
         who.begin()
         taken = self._take(who, place, line, to_the_end)
         names = who.asked
-        tried.append((names, who.given(names), taken))
-        return taken
+        tried = Tried(names, who.given(names), taken)
+        known.append(tried)
+        return tried
 
     def _take(self, who: Asking, place: Place, line: str, to_the_end: bool) -> Taken | None:
         judge = Judge(self.prop, place.memory, place.stage.tasks)
@@ -237,18 +251,21 @@ class Places:
 
     def _place(self, who: Asking, stage: Stage, memory: Hashable) -> Place:
         over = is_over(stage.system)
-        parts = [self._number(part) for part in canonical_parts(stage.system)]
-        key = (*parts, self._number(memory))
-        alike = self._alike.setdefault(key, len(self._alike))
+        numbers = self._parts
+        key = [
+            numbers.setdefault(part, len(numbers))
+            for part in (*(() if over else canonical_parts(stage.system)), memory)
+        ]
+        alike = self._alike.setdefault(tuple(key), len(self._alike))
         left = NOWHERE if over or self._last else stage
         if who.alone or left is NOWHERE:
             return Place(left, memory, alike, over)
-        whole = (alike, *[self._number(part) for part in uncanonical(stage)])
+        whole = (
+            alike,
+            *[numbers.setdefault(part, len(numbers)) for part in uncanonical(stage)],
+        )
         known = self._known.get(whole)
         if known is None:
             stage.system.design = NOBODY
             known = self._known[whole] = Place(left, memory, alike, over)
         return known
-
-    def _number(self, part: Hashable) -> int:
-        return self._parts.setdefault(part, len(self._parts))

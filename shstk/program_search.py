@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import model.reference.protocols  # noqa: F401  (registers the operations)
 from model.designs import Design
 from properties.cpu import MACHINE_PROPERTIES
+from shstk.alphabet import Letter
 from shstk.places import Asking, Place, Places, Taken
 from shstk.settings import Setting
 from shstk.stage import Stage
@@ -68,8 +71,7 @@ class Explored:
         return sum(n for mask, n in self.states.items() if not mask & ~abilities)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A place that a program has led to."""
 
     place: Place
@@ -77,76 +79,122 @@ class Node:
     program: int  # in _Search.programs
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What searches have in common that go along, level by level; ``searches`` are all of them."""
+
+    places: Places
+    within: Within
+    progress: Progress | None
+    searches: list[_Search]
+
+
 class _Search:
-    """Of one design; others may go along, level by level, and share the places."""
+    """Of designs for which every line has led to the same until now.
+
+    Where a line does not, those that it leads elsewhere go on with a search of their own.
+    """
 
     def __init__(
         self,
-        design: Design,
+        who: Asking,
         setting: Setting,
-        depth: int | None,
-        progress: Progress | None,
-        places: Places,
-        alone: bool,
+        start: Place,
+        possible: tuple[int, ...],
+        limits: Sequence[int],
+        shared: _Shared,
     ) -> None:
-        self.conjuncts = [c.name for c in places.prop.conjuncts]
-        self.design, self.progress = design, progress
-        self.places, self.who = places, Asking(design, alone)
-        opening = setting.opening()
-        start = Node(places.after(self.who, opening), 0, 0)
-        stage = start.place.stage
-        stage = Stage(stage.system.copy(design), stage.names)
-        possible = [bit for bit, a in enumerate(setting.abilities) if a.possible(stage)]
+        self.company = [who]
+        self.shared = shared
+        self.start = start, possible
+        self.conjuncts = [c.name for c in shared.places.prop.conjuncts]
         mask = sum(1 << bit for bit in possible)
-        self.found = Explored(setting, opening, mask, [0, 0, 0])
-        more = 0 if depth is None else depth - setting.depths[0]
-        self.limits = [max(1, each + more) for each in setting.depths]
+        self.found = Explored(setting, setting.opening(), mask, [0, 0, 0])
+        self.limits = [*limits, *[limits[-1]] * len(setting.abilities)]  # by how many abilities
         numbered = [(0, letter) for letter in setting.base]
         for bit in possible:
             numbered += [(1 << bit, letter) for letter in setting.abilities[bit].letters]
         self.letters = [(bit, id(letter), letter) for bit, letter in numbered]
         self.programs: list[tuple[int, str]] = [(0, "")]  # the one it goes on, and its last line
         self.seen: dict[int, list[int]] = {}  # abilities, by ``Place.alike``
+        self.count = 0  # of states
         self.closed: dict[int, bool] = {}  # by mask, as long as no violation is added
-        self._is_new(start)
-        self.frontier = [start]
+        self.open: dict[int, list[tuple[int, int, Letter]]] = {}  # letters, by mask, as long
+        self.others: dict[frozenset[str], list[Asking]] = {}  # as long as the company stays
+        self.level = 0
+        self._is_new(start, 0)
+        self.following = [Node(start, 0, 0)]
+        # What is still to be tried on this level, the next ones last; lines are those of the
+        # last node.
+        self.nodes: list[Node] = []
+        self.lines: list[tuple[int, str]] = []
 
-    def advance(self, level: int) -> None:
-        """Try what is longer by one operation; what is found is in ``found`` at any moment."""
-        self.frontier = [node for node in self.frontier for node in self._expand(node, level)]
-        self.found.depths = [min(level, limit) for limit in self.limits]
+    @property
+    def design(self) -> Design:
+        """The one that lines are executed for."""
+        return self.company[0].whole
 
-    def _expand(self, node: Node, level: int) -> Iterator[Node]:
-        if level > self._limit(node.abilities):
+    def begin(self, level: int) -> None:
+        """Next comes what is longer by one operation."""
+        self.level = level
+        self.nodes, self.following = self.following[::-1], []
+        self.open.clear()
+
+    def advance(self) -> None:
+        """Try it; what is found is in ``found`` at any moment."""
+        while self.nodes:
+            node = self.nodes[-1]
+            self.lines = self.lines or self._lines(node)
+            while self.lines:
+                bit, line = self.lines[-1]
+                mask = node.abilities | bit
+                if not self._is_closed(mask):
+                    self._try(node, mask, line)
+                self.lines.pop()
+            self.nodes.pop()
+        self.found.depths = [min(self.level, limit) for limit in self.limits[:3]]
+
+    def _try(self, node: Node, mask: int, line: str) -> None:
+        taken = self._take(node.place, line)
+        if taken is None:
             return
-        for bit, line in self._lines(node, level):
-            mask = node.abilities | bit
-            if self._is_closed(mask):
-                continue
-            taken = self.places.take(self.who, node.place, line)
-            if taken is None:
-                continue
-            self.found.programs += 1
+        self.found.programs += 1
+        if taken.reached:
             self._note(taken, mask, node, line)
-            new = Node(taken.place, mask, len(self.programs))
-            if self._is_new(new):
-                self.programs.append((node.program, line))
-                if level < self._limit(mask) and not taken.place.over and not self._is_closed(mask):
-                    yield new
+        place = taken.place
+        if self._is_new(place, mask):
+            number = len(self.programs)
+            self.programs.append((node.program, line))
+            if self.level < self._limit(mask) and not place.over and not self._is_closed(mask):
+                self.following.append(Node(place, mask, number))
 
     def _limit(self, abilities: int) -> int:
-        return self.limits[min(abilities.bit_count(), 2)]
+        return self.limits[abilities.bit_count()]
 
-    def _lines(self, node: Node, level: int) -> Iterator[tuple[int, str]]:
-        """What is to be tried next, with the ability that it takes."""
+    def _lines(self, node: Node) -> list[tuple[int, str]]:
+        """What is to be tried, the first one last, each with the ability that it takes."""
+        if self.level > self._limit(node.abilities):
+            return []
+        letters = self.open.get(node.abilities)
+        if letters is None:
+            letters = self.open[node.abilities] = self._letters(node.abilities)
+        lines = []
         for name in self.found.setting.tasks:
             thread = node.place.running(name)
             if thread is not None:
-                for bit, number, letter in self.letters:
-                    mask = node.abilities | bit
-                    if level <= self._limit(mask) and not self._is_closed(mask):
-                        for line in node.place.offered(thread, number, letter):
-                            yield bit, line
+                for bit, number, letter in letters:
+                    for line in node.place.offered(thread, number, letter):
+                        lines.append((bit, line))
+        return lines[::-1]
+
+    def _letters(self, abilities: int) -> list[tuple[int, int, Letter]]:
+        """Those that may go on a program with these abilities."""
+        masks = [(abilities | letter[0], letter) for letter in self.letters]
+        return [
+            letter
+            for mask, letter in masks
+            if self.level <= self._limit(mask) and not self._is_closed(mask)
+        ]
 
     def _is_closed(self, abilities: int) -> bool:
         """Every conjunct is violated without using more than these."""
@@ -156,21 +204,25 @@ class _Search:
             self.closed[abilities] = closed
         return closed
 
-    def _is_new(self, node: Node) -> bool:
-        known = self.seen.setdefault(node.place.alike, [])
-        if any(not mask & ~node.abilities for mask in known):
-            return False
-        known.append(node.abilities)
-        self.found.states[node.abilities] += 1
-        if self.progress and sum(self.found.states.values()) % REPORT_EVERY == 0:
-            self.progress(self._said())
+    def _is_new(self, place: Place, abilities: int) -> bool:
+        known = self.seen.get(place.alike)
+        if known is None:
+            self.seen[place.alike] = [abilities]
+        else:
+            for mask in known:
+                if not mask & ~abilities:
+                    return False
+            known.append(abilities)
+        self.found.states[abilities] += 1
+        self.count += 1
+        if self.shared.progress and self.count % REPORT_EVERY == 0:
+            self.shared.progress(self._said())
         return True
 
     def _said(self) -> str:
         setting, found = self.found.setting, self.found
         what = f"{self.design.name}: {setting.property} {setting.protocol}".strip()
-        states = sum(found.states.values())
-        return f"{what}: {states:,} states, all programs of {found.depths[0]} operations"
+        return f"{what}: {self.count:,} states, all programs of {found.depths[0]} operations"
 
     def _note(self, taken: Taken, abilities: int, node: Node, line: str) -> None:
         found = self.found
@@ -181,6 +233,7 @@ class _Search:
                 program = (*self._program(node.program), line)
                 found.violations.setdefault(name, []).append(Violation(abilities, program, words))
                 self.closed.clear()
+                self.open.clear()
 
     def _program(self, number: int) -> tuple[str, ...]:
         lines: list[str] = []
@@ -188,6 +241,53 @@ class _Search:
             number, line = self.programs[number]
             lines.append(line)
         return tuple(reversed(lines))
+
+    # -- together and apart --------------------------------------------------------------
+    def _take(self, place: Place, line: str) -> Taken | None:
+        """Where a line leads; designs that it leads elsewhere go on by themselves."""
+        first = self.company[0]
+        tried = self.shared.places.tried(first, place, line)
+        if len(self.company) == 1:
+            return tried.taken
+        others = self.others.get(tried.names)
+        if others is None:
+            others = [who for who in self.company if who.given(tried.names) != tried.given]
+            self.others[tried.names] = others
+        while others:
+            with self.shared.within(others[0].whole):
+                other = self.shared.places.tried(others[0], place, line)
+            like = [who for who in others if who.given(other.names) == other.given]
+            others = [who for who in others if who not in like]
+            if not _same(tried.taken, other.taken):
+                self._part(like)
+        return tried.taken
+
+    def _part(self, company: list[Asking]) -> None:
+        """From the line that is being tried, some designs have a search of their own."""
+        other, found = copy(self), self.found
+        other.company, other.others, other.open = company, {}, {}
+        other.found = replace(
+            found,
+            violations={name: [*known] for name, known in found.violations.items()},
+            reached={name: {*masks} for name, masks in found.reached.items()},
+            states=found.states.copy(),
+        )
+        other.programs = [*self.programs]
+        other.seen = {alike: [*masks] for alike, masks in self.seen.items()}
+        other.closed = {**self.closed}
+        other.following, other.nodes, other.lines = [*self.following], [*self.nodes], [*self.lines]
+        # In this order: whenever Ctrl-C comes, each design is in some company.
+        self.shared.searches.append(other)
+        self.company, self.others = [who for who in self.company if who not in company], {}
+
+
+def _same(one: Taken | None, other: Taken | None) -> bool:
+    """Whoever goes on from there need not know which of them it was."""
+    if one is None or other is None:
+        return one is other
+    if one.place.alike != other.place.alike or one.place.stage is not other.place.stage:
+        return False
+    return one.wrong == other.wrong and one.reached == other.reached
 
 
 def explore(
@@ -221,27 +321,51 @@ def explore_all(
 
     ``within``: what a design's text is executed in.
     """
-    places = Places(MACHINE_PROPERTIES[setting.property])
-    searches: list[_Search] = []
     collecting = gc.isenabled()
     gc.disable()  # machines have no cycles, and there are many
     try:
-        for design in designs:
-            with within(design):
-                alone = len(designs) == 1
-                searches.append(_Search(design, setting, depth, progress, places, alone))
-        try:
-            deepest = searches[0].limits[0]
-            for level in range(1, deepest + 1):
-                places.forget(last=level == deepest)
-                for search in searches:
-                    with within(search.design):
-                        search.advance(level)
-        except KeyboardInterrupt:
-            return [search.found for search in searches]
+        return _explored(designs, setting, depth, progress, within)
     finally:
         if collecting:
-            gc.enable()
-    for search in searches:
-        search.found.complete = True
-    return [search.found for search in searches]
+            gc.enable()  # what it looks at next is only what is returned
+
+
+def _explored(
+    designs: Sequence[Design],
+    setting: Setting,
+    depth: int | None,
+    progress: Progress | None,
+    within: Within,
+) -> list[Explored]:
+    searches: list[_Search] = []
+    shared = _Shared(Places(MACHINE_PROPERTIES[setting.property]), within, progress, searches)
+    more = 0 if depth is None else depth - setting.depths[0]
+    limits = [max(1, each + more) for each in setting.depths]
+    asking = [Asking(design, alone=len(designs) == 1) for design in designs]
+    for who in asking:
+        design = who.whole
+        with within(design):
+            start = shared.places.after(who, setting.opening())
+            stage = Stage(start.stage.system.copy(design), start.stage.names)
+            possible = [bit for bit, a in enumerate(setting.abilities) if a.possible(stage)]
+        begun = start, tuple(possible)
+        search = next((s for s in searches if s.start == begun), None)
+        if search is None:
+            searches.append(_Search(who, setting, *begun, limits, shared))
+        else:
+            search.company.append(who)
+    try:
+        for level in range(1, limits[0] + 1):
+            shared.places.forget(last=level == limits[0])
+            for search in searches:
+                search.begin(level)
+            for search in searches:  # there may be more of them in the end
+                with within(search.design):
+                    search.advance()
+        for search in searches:
+            search.found.complete = True
+    except KeyboardInterrupt:
+        pass
+    found = {id(who): s.found for s in searches for who in s.company}
+    searches.clear()  # each of them has this list
+    return [found[id(who)] for who in asking]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from counterexamples.expressions import Constant, Expression, Register, Term
 from counterexamples.lines import MAPPINGS, Do, parse_line
@@ -21,14 +21,14 @@ from model.reference.system import System, Thread
 from model.reference.values import Range
 from model.reference.vma import AddressSpace, Vma
 from model.reference.world import SH_STK_EN
-from model.state import Exit
+from model.state import NULL, Exit
 from model.world import PAGE_SIZE
 from properties.machine import Tasks, look
 
 parse = lru_cache(maxsize=1 << 16)(parse_line)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Stage:
     """A machine in the middle of a program, and the ranges that lines have named."""
 
@@ -80,8 +80,7 @@ def _number(value: int) -> str:
     return str(value) if value < PAGE_SIZE else f"{value:#x}"
 
 
-@dataclass(frozen=True)
-class Performed:
+class Performed(NamedTuple):
     """A stage after a line, and what the line has shown."""
 
     stage: Stage
@@ -134,7 +133,10 @@ def perform(
 
 def is_over(system: System) -> bool:
     """Everybody is dying: no task will run user code any more."""
-    return all(group.exit is not Exit.NO for group in system.groups.values())
+    for group in system.groups.values():
+        if group.exit is Exit.NO:
+            return False
+    return True
 
 
 def _life_cycle(system: System) -> tuple[Any, ...]:
@@ -186,9 +188,13 @@ def _made(before: System, after: System, line: Do, value: int | None) -> Range |
 
 # What nothing that can still happen depends on: names, and results already given.
 _SKIPPED = ("name", "regs", "result", "cause", "plan", "contexts", "todo", "pending", "stack")
+# By value or apart, because the hash of a member of an enumeration is Python code.
+_APART = ("ctl", "vfork_done", "child")
 # SSP is where the mode says; the other place is written before it is read.
 _registers = attrgetter(*(name for name in REGISTERS if name not in ("ssp", "pl3_ssp")))
-_fields = attrgetter(*(f.name for f in fields(Thread) if f.name not in _SKIPPED))
+_fields = attrgetter(
+    "ctl._value_", *(f.name for f in fields(Thread) if f.name not in (*_SKIPPED, *_APART))
+)
 
 
 def canonical(system: System) -> tuple[Any, ...]:
@@ -197,34 +203,33 @@ def canonical(system: System) -> tuple[Any, ...]:
     But for one thing: whether a page without contents was accessed before, which shows in
     bit P of a page fault's error code.
     """
-    return tuple(canonical_parts(system))
+    return () if is_over(system) else tuple(canonical_parts(system))
 
 
 def canonical_parts(system: System) -> list[tuple[Any, ...]]:
-    """The same in parts, each of which many systems have in common."""
-    if is_over(system):
-        return []
+    """The same in parts, each of which many systems have in common; of one that is not over."""
     groups = [
-        (n, g.exit, g.exec_task, g.rlimit_stack, tuple(g.handlers.items()))
+        (n, g.exit._value_, g.exec_task, g.rlimit_stack, *g.handlers.items())
         for n, g in system.groups.items()
     ]
     parts = [(len(system.threads), system.made["task"]), tuple(groups)]
     parts += [_thread(t) for t in system.threads.values()]
     for number, space in system.mms.items():
-        parts += [(number, *_areas(space)), _contents(space)]
+        parts += [(number, *_areas(space)), space.pages.contents()]
     return parts
 
 
 def uncanonical(stage: Stage) -> tuple[Any, ...]:
     """What ``canonical`` leaves out: with it, equal where everything is.
 
-    But for whose design it is, and for a machine that is over.
+    But for whose design it is, for a machine that is over, and for what the dead have died of,
+    which is only told when they do.
     """
     system = stage.system
     return (
         tuple([_thread_rest(t) for t in system.threads.values()]),
         tuple([_space_rest(space) for space in system.mms.values()]),
-        tuple([(tid, death.name, death.cause) for tid, death in system.dead.items()]),
+        tuple([(tid, death.name) for tid, death in system.dead.items()]),
         (system.limit_bytes, system.place, *system.made.values()),
         tuple([(name, there, _size(there)) for name, there in stage.names.items()]),
     )
@@ -254,7 +259,7 @@ def _space_rest(space: AddressSpace) -> tuple[Any, ...]:
 
 def _image(a: Vma) -> tuple[Any, ...]:
     """What ``canonical`` has of other areas."""
-    return (a.start, a.end, a.read, a.write, a.shadow, a.sealed, a.kind, a.owner) if a.image else ()
+    return _area(a) if a.image else ()
 
 
 def _thread(t: Thread) -> tuple[Any, ...]:
@@ -266,6 +271,8 @@ def _thread(t: Thread) -> tuple[Any, ...]:
     return (
         *_fields(t),
         *_registers(regs),
+        None if t.vfork_done is NULL else t.vfork_done,
+        None if t.child is NULL else t.child,
         ssp,
         stack,
         tuple(t.contexts.items()),
@@ -275,18 +282,9 @@ def _thread(t: Thread) -> tuple[Any, ...]:
 
 
 def _areas(space: AddressSpace) -> list[tuple[Any, ...]]:
-    return [
-        (a.start, a.end, a.read, a.write, a.shadow, a.sealed, a.kind, a.owner)
-        for a in space.areas
-        if not a.image
-    ]
+    return [_area(a) for a in space.areas if not a.image]
 
 
-def _contents(space: AddressSpace) -> tuple[Any, ...]:
-    pages = space.pages.present
-    return tuple(
-        [
-            (number, tuple(sorted([w for w in pages[number].words.items() if w[1]])))
-            for number in sorted(pages)
-        ]
-    )
+def _area(a: Vma) -> tuple[Any, ...]:
+    owner = None if a.owner is NULL else a.owner
+    return a.start, a.end, a.read, a.write, a.shadow, a.sealed, a.kind._value_, owner

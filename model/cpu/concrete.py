@@ -107,7 +107,19 @@ class ConcreteCpu(Registers):
     memory: Memory
 
     def __init__(self, registers: Registers, memory: Memory) -> None:
-        super().__init__(*_contents(registers))
+        # Written out, because a machine is copied for every line that is tried.
+        self.rip = registers.rip
+        self.rsp = registers.rsp
+        self.ssp = registers.ssp
+        self.cs = registers.cs
+        self.cpl = registers.cpl
+        self.cf = registers.cf
+        self.long_mode = registers.long_mode
+        self.cr4_cet = registers.cr4_cet
+        self.u_cet = registers.u_cet
+        self.s_cet = registers.s_cet
+        self.pl0_ssp = registers.pl0_ssp
+        self.pl3_ssp = registers.pl3_ssp
         self.memory = memory
 
     # -- accesses by CPL -----------------------------------------------------------------

@@ -12,7 +12,7 @@ limit on the number of areas, and file mappings.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import ClassVar, NamedTuple, TypedDict
 
@@ -71,6 +71,7 @@ def mmap_legacy_base(task_size: int) -> int:
 
 
 MMAP_BASE = mmap_base()
+_new = object.__new__
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -110,14 +111,25 @@ class Vma:
 
     def at(self, start: int, end: int) -> Vma:
         """The same in all but its range: a part of it, or where it is moved to."""
-        return Vma(start, end, *_all_but_range(self))
+        other = _new(Vma)  # written out, because it is done for every area of every machine
+        other.start = start
+        other.end = end
+        other.read = self.read
+        other.write = self.write
+        other.shadow = self.shadow
+        other.sealed = self.sealed
+        other.anon = self.anon
+        other.label = self.label
+        other.kind = self.kind
+        other.owner = self.owner
+        other.image = self.image
+        return other
 
     def __repr__(self) -> str:
         flags = [n for n in ("read", "write", "shadow", "sealed") if getattr(self, n)]
         return f"<Vma {self.start:#x}-{self.end:#x} {' '.join(flags)} {self.label!r}>"
 
 
-_all_but_range = attrgetter(*(f.name for f in fields(Vma) if f.name not in ("start", "end")))
 _START = attrgetter("start")
 _END = attrgetter("end")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from model.cpu import transitions
 from model.cpu.concrete import USER_CS, ConcreteCpu, CpuFault, Registers
@@ -116,8 +117,7 @@ class Read(Effect):
 # -- moves -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """What has just happened, as abstract steps of ``tid`` with their choices, in order.
 
     None of them: nothing the life cycle sees.  ``outside``: why the life-cycle model has no
@@ -193,14 +193,15 @@ class Machine:
 
     def can_run(self, thread: Thread) -> bool:
         """In user mode, and nothing makes it die."""
-        return thread.ctl is Ctl.USER and not self.dying(thread)
+        return thread.ctl is Ctl.USER and not is_dying(self.system, thread)
 
     def require_running(self, thread: Thread) -> None:
         """NotNow where a task cannot execute an instruction or make a system call."""
+        if self.can_run(thread):
+            return
         if thread.ctl is not Ctl.USER:
             raise NotNow(f"{thread.name} is not in user mode but in {thread.ctl.value}")
-        if self.dying(thread):
-            raise NotNow(f"{thread.name} has a fatal signal pending")
+        raise NotNow(f"{thread.name} has a fatal signal pending")
 
     def _fresh_name(self) -> str:
         number = self.system.made["task"]
@@ -219,8 +220,8 @@ class Machine:
         ``told``: the step that it is for the listeners, where that is another.
         """
         step, choices = BY_NAME[name], self._choices(thread, given or {})
-        if not can_happen(self.system, thread.tid, step, choices):
-            raise self._cannot(thread, name)
+        if self.watch and not can_happen(self.system, thread.tid, step, choices):
+            raise self._cannot(thread, name)  # and nothing is told of it
         self._take(thread, step, choices, told)
 
     def _cannot(self, thread: Thread, name: str) -> NotNow:
@@ -239,20 +240,33 @@ class Machine:
     def _take(
         self, thread: Thread, step: Step, choices: Mapping[str, object], told: str = ""
     ) -> None:
-        """Execute a step that can happen."""
+        """Execute a step; NotNow, and nothing has happened, where that is impossible."""
         name = step.name
         before = self.system.copy() if self.watch else None
+        shown, result, frame, regs = len(self.effects), thread.result, thread.frame, None
         if thread.regs.cpl == 3 and name != "sigkill":
+            regs = thread.regs.copy()
             self.enter_kernel(thread)
         world = ConcreteWorld(self.system, thread.tid, choices, self._saw, before)
         ctl = thread.ctl
         try:
             world.run(step)
         except Disabled:
-            if not world.changed:  # what is decided now makes it impossible
-                raise self._cannot(thread, name) from None
-            raise AssertionError(f"{name} could happen and then could not") from None
+            self._given_up(world, step, shown, thread, result)
+            thread.frame = frame
+            if regs is not None:
+                thread.regs.assign(regs)
+            raise self._cannot(thread, name) from None
         self._taken(thread, name, ctl, world, told)
+
+    def _given_up(
+        self, world: ConcreteWorld, step: Step, shown: int, thread: Thread, result: int | None
+    ) -> None:
+        """Take back what a step that is impossible has shown; it must not have done more."""
+        if world.changed:
+            raise AssertionError(f"{step.name} gives up after a change") from None
+        del self.effects[shown:]
+        thread.result = result
 
     def _taken(
         self, thread: Thread, name: str, ctl: Ctl, world: ConcreteWorld, told: str = ""
@@ -260,7 +274,7 @@ class Machine:
         """What comes of a step that a task has executed in ``ctl``."""
         if world.picks.get("mmap_lock contended"):
             thread.contended -= 1
-        if thread.plan.get(ctl, ("",))[0] == name:
+        if thread.plan and thread.plan.get(ctl, ("",))[0] == name:
             del thread.plan[ctl]
         self.moved = world.changed or bool(world.picks.get("mmap_lock contended"))
         if "error" in world.picks:
@@ -405,11 +419,8 @@ class Machine:
 
     def kernel(self, thread: Thread) -> None:
         """One step of what the kernel does by itself with a task; NotNow where it waits."""
-        following = self.next_step(thread)
-        if following is None:
+        if not self._goes_on(thread):
             raise NotNow(f"the kernel has nothing to do for {thread.name}")
-        step, given = following
-        self._take(thread, step, self._choices(thread, given))
 
     def settle(self, limit: int = 10_000) -> None:
         """Let everything that goes on by itself go on, tasks in order of their numbers."""
@@ -421,17 +432,21 @@ class Machine:
     def _carry_on(self, thread: Thread) -> bool:
         if thread.tid not in self.system.threads:
             return False
-        if self._needs_no_trial(thread):
-            if not any(self._tried(thread, step) for step in BY_ITSELF[thread.ctl]):
-                return False
-        else:
-            following = self.next_step(thread)
-            if following is None:
-                return False
-            step, given = following
-            self._take(thread, step, self._choices(thread, given))
+        if not self._goes_on(thread):
+            return False
         if not self.moved:
             raise NotNow(f"{thread.name} repeats a step that changes nothing, for ever")
+        return True
+
+    def _goes_on(self, thread: Thread) -> bool:
+        """Do what the kernel does next with a task by itself; False: there is nothing."""
+        if self._needs_no_trial(thread):
+            return any(self._tried(thread, step) for step in BY_ITSELF[thread.ctl])
+        following = self.next_step(thread)
+        if following is None:
+            return False
+        step, given = following
+        self._take(thread, step, self._choices(thread, given))
         return True
 
     def _needs_no_trial(self, thread: Thread) -> bool:
@@ -442,15 +457,12 @@ class Machine:
 
     def _tried(self, thread: Thread, step: Step) -> bool:
         """Execute a step that may be impossible; False, and nothing has happened, if it is."""
-        told, result, ctl = len(self.effects), thread.result, thread.ctl
+        shown, result, ctl = len(self.effects), thread.result, thread.ctl
         world = ConcreteWorld(self.system, thread.tid, self._choices(thread, {}), self._saw)
         try:
             world.run(step)
         except Disabled:
-            if world.changed:
-                raise AssertionError(f"{step.name} gives up after a change") from None
-            del self.effects[told:]
-            thread.result = result
+            self._given_up(world, step, shown, thread, result)
             return False
         self._taken(thread, step.name, ctl, world)
         return True

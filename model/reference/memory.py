@@ -7,7 +7,9 @@ words that were written.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
+from itertools import chain
 
 from model.cpu.concrete import PageFault
 from model.cpu.world import PageFaultCode
@@ -20,13 +22,23 @@ IN_PAGE = PAGE_SIZE - WORD  # mask: the offset in its page of the word an addres
 
 
 class Page:
-    """A populated page: the words that were written, by offset; how many address spaces have it."""
+    """A populated page: the words that were written, by offset; how many address spaces have it.
 
-    __slots__ = ("users", "words")
+    ``content``: equal for pages with the same words, those that are 0 left out; None: not known.
+    """
+
+    __slots__ = ("content", "users", "words")
 
     def __init__(self, words: dict[int, int]) -> None:
         self.words = words
         self.users = 1
+        self.content: bytes | None = None
+
+    def known_content(self) -> bytes:
+        """``content``, as bytes because these remember their hash."""
+        there = sorted([w for w in self.words.items() if w[1]])
+        self.content = array("Q", chain.from_iterable(there)).tobytes()
+        return self.content
 
 
 class Pages:
@@ -66,6 +78,8 @@ class Pages:
             page = self._copy_on_write(number, page)
         if shadow:
             self.shadow.add(number)
+        if write:
+            page.content = None
         self._tlbs[shadow][write][number] = page.words
         return page.words
 
@@ -76,6 +90,16 @@ class Pages:
         for read, _ in self._tlbs:
             read.pop(number, None)
         return own
+
+    def contents(self) -> tuple[tuple[int, bytes], ...]:
+        """What lies where: equal for the same words in the same pages."""
+        for _, write in self._tlbs:
+            write.clear()  # so that the next store is seen to change what is known of its page
+        there = self.present
+        pages = [(number, there[number]) for number in sorted(there)]
+        return tuple(
+            [(n, p.content if p.content is not None else p.known_content()) for n, p in pages]
+        )
 
     def within(self, start: int, end: int) -> list[int]:
         """The populated pages in [start, end), in order; never slower than either is large."""
@@ -105,7 +129,7 @@ class Pages:
         """Give all pages to ``other``, which has none; whoever writes one first copies it."""
         for page in self.present.values():
             page.users += 1
-        other.present, other.shadow = dict(self.present), set(self.shadow)
+        other.present, other.shadow = self.present.copy(), self.shadow.copy()
         self.flush()
 
 
@@ -191,18 +215,6 @@ class Memory(Areas):
                 if words[offset]:
                     yield (number << PAGE_SHIFT) + offset, words[offset]
 
-    def find_shadow_words(self) -> Iterator[tuple[int, int]]:
-        """The same of all shadow stacks."""
-        present = self.pages.present
-        for number in sorted(present):
-            start = number << PAGE_SHIFT
-            vma = self.find(start)
-            if vma is not None and vma.shadow:
-                words = present[number].words
-                for offset in sorted(words):
-                    if words[offset]:
-                        yield start + offset, words[offset]
-
     def populated(self, addr: int) -> bool:
         """The page at ``addr`` has been accessed since it was mapped."""
         return addr >> PAGE_SHIFT in self.pages.present
@@ -214,7 +226,8 @@ class Memory(Areas):
 
     def _prepare_anon(self, addr: int, width: int) -> None:
         """anon_vma_prepare(): what only loads have populated is the zero page's."""
-        for at in (addr, addr + width - 1):
+        last = addr + width - 1
+        for at in (addr,) if addr >> PAGE_SHIFT == last >> PAGE_SHIFT else (addr, last):
             vma = self.find(at)
             if vma is not None:
                 vma.anon = True

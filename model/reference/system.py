@@ -7,8 +7,7 @@ numbers: 64-bit addresses, sizes in bytes, the CPU's registers.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
+from dataclasses import dataclass, field, replace
 
 from model.cpu.concrete import ConcreteCpu
 from model.cpu.world import Frame
@@ -20,6 +19,7 @@ from model.state import NULL, Ctl, Exit, Special
 Todo = tuple[str, tuple[object, ...], dict[str, object]]  # operation, arguments
 
 DEFAULT_RLIMIT = 8 << 20  # RLIMIT_STACK, bytes
+_new = object.__new__
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,37 @@ class Thread:
 
     def copy(self) -> Thread:
         """A thread that shares nothing with this one."""
-        other = Thread(*_contents(self))
+        other = _new(Thread)  # written out, because it is done for every thread of every machine
+        other.tid = self.tid
+        other.name = self.name
+        other.ctl = self.ctl
+        other.group = self.group
+        other.mm = self.mm
+        other.base = self.base
+        other.size = self.size
+        other.stack = self.stack
+        other.shstk = self.shstk
+        other.wrss = self.wrss
+        other.locked_shstk = self.locked_shstk
+        other.locked_wrss = self.locked_wrss
+        other.locked_others = self.locked_others
+        other.vfork_done = self.vfork_done
+        other.child = self.child
+        other.clone_vfork = self.clone_vfork
+        other.worker = self.worker
+        other.mm_switched = self.mm_switched
+        other.frame = self.frame
+        other.altstack = self.altstack
+        other.compat = self.compat
+        other.result = self.result
+        other.cause = self.cause
+        other.call = self.call
+        other.contended = self.contended
         other.regs = ConcreteCpu(self.regs, self.regs.memory)
-        other.todo = deque(self.todo)
-        other.plan = dict(self.plan)
-        other.contexts = dict(self.contexts)
+        other.plan = self.plan.copy()
+        other.contexts = self.contexts.copy()
+        other.todo = self.todo.copy()
         return other
-
-
-_contents = attrgetter(*(f.name for f in fields(Thread)))
 
 
 @dataclass(slots=True)
@@ -158,14 +180,15 @@ class System:
 
         ``design``: whose text it runs from now on, None: the same.
         """
-        other = System(self.design if design is None else design, self.limit_bytes)
-        other.place = self.place
+        other = _new(System)
+        other.design = self.design if design is None else design
+        other.limit_bytes, other.place = self.limit_bytes, self.place
         other.threads = {n: t.copy() for n, t in self.threads.items()}
         other.groups = {
-            n: Group(g.exit, g.exec_task, g.rlimit_stack, dict(g.handlers))
+            n: Group(g.exit, g.exec_task, g.rlimit_stack, g.handlers.copy())
             for n, g in self.groups.items()
         }
         other.mms = {n: space.copy() for n, space in self.mms.items()}
-        other.dead = dict(self.dead)
-        other.made = dict(self.made)
+        other.dead = self.dead.copy()
+        other.made = self.made.copy()
         return other

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from model.cpu.words import TOKEN_L, TOKEN_PREVIOUS, restore_token, restore_token_address
 from model.kernel.errno import EFAULT, EINVAL
+from model.reference.memory import PAGE_SHIFT
 from model.reference.values import Range
 from model.reference.vma import AddressSpace, Vma
 from model.state import Off
 
+FLAGS = TOKEN_L | TOKEN_PREVIOUS
 SHSTK_TOKEN = "shstk_token"  # what clone3 was given, among the decisions of its step
 
 
 def is_restore_token(address: int, word: int) -> bool:
     """RSTORSSP in 64-bit mode accepts ``word`` at ``address``."""
-    return word & (TOKEN_L | TOKEN_PREVIOUS) == TOKEN_L and restore_token_address(word) == address
+    return word & FLAGS == TOKEN_L and restore_token_address(word) == address
 
 
 def restore_tokens(space: AddressSpace, area: Vma) -> list[int]:
@@ -23,11 +25,19 @@ def restore_tokens(space: AddressSpace, area: Vma) -> list[int]:
 
 def all_tokens(space: AddressSpace) -> list[int]:
     """Addresses of all restore tokens on shadow stacks of an address space."""
-    return [
-        address
-        for address, word in space.find_shadow_words()
-        if word & (TOKEN_L | TOKEN_PREVIOUS) == TOKEN_L and is_restore_token(address, word)
-    ]
+    found = []
+    pages = space.pages.present
+    for number in sorted(pages):
+        start = number << PAGE_SHIFT
+        words = pages[number].words.items()
+        there = [
+            start + o for o, w in words if w & FLAGS == TOKEN_L and is_restore_token(start + o, w)
+        ]
+        if there:
+            area = space.find(start)
+            if area is not None and area.shadow:
+                found += sorted(there)
+    return found
 
 
 def choices(space: AddressSpace, token: int) -> dict[str, object]:

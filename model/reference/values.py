@@ -47,7 +47,8 @@ class Truth(Cond):
         self._value = value
 
     def __bool__(self) -> bool:
-        return self._value if isinstance(self._value, bool) else self._value()
+        value = self._value
+        return value if value is True or value is False else value()
 
     def __and__(self, other: Cond | bool) -> Cond:
         left, right = self._value, other._value if isinstance(other, Truth) else other
@@ -62,7 +63,8 @@ class Truth(Cond):
         return KNOWN[bool(left or right)]
 
     def __invert__(self) -> Cond:
-        return Truth(lambda: not self) if callable(self._value) else KNOWN[not self._value]
+        value = self._value
+        return Truth(lambda: not self) if callable(value) else KNOWN[not value]
 
 
 KNOWN = (Truth(False), Truth(True))
@@ -81,12 +83,12 @@ class Value(Term):
         self.value = value
 
     def __eq__(self, other: object) -> Cond:  # type: ignore[override]
-        right = plain(other)
-        if self.value is NOTHING or right is NOTHING:
+        left, right = self.value, other.value if type(other) is Value else plain(other)
+        if left is NOTHING or right is NOTHING:
             return Truth(_refuse)
-        if isinstance(right, str) and not isinstance(self.value, str):
-            raise TypeError(f"{self.value} is compared with {right!r}")
-        return KNOWN[bool(self.value is right or self.value == right)]
+        if isinstance(right, str) and not isinstance(left, str):
+            raise TypeError(f"{left} is compared with {right!r}")
+        return KNOWN[bool(left is right or left == right)]
 
     def __lt__(self, other: Term | int) -> Cond:
         return Truth(bool(self.value < plain(other)))

@@ -53,6 +53,7 @@ __all__ = [
 
 PROT_READ, PROT_WRITE, PROT_EXEC, PROT_SEM = 1, 2, 4, 8
 MAX_ERRNO = 4095
+_new = object.__new__
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 
@@ -97,13 +98,13 @@ class AddressSpace(Memory):
 
     def copy(self) -> AddressSpace:
         """An equal address space; that pages are shared until one side writes is not seen."""
-        other = AddressSpace(
-            self.gaps,
-            base=self.mmap_base,
-            limit_bytes=self.limit_bytes,
-            huge_pages=self.huge_pages,
-        )
+        other = _new(AddressSpace)
+        other.gaps = self.gaps
+        other.mmap_base = self.mmap_base
+        other.huge_pages = self.huge_pages
+        other.limit_bytes = self.limit_bytes
         other.areas = [vma.at(vma.start, vma.end) for vma in self.areas]
+        other.pages = Pages()
         self.pages.share(other.pages)
         return other
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, cast
 
 from model.designs import Design
@@ -21,7 +22,7 @@ from model.kernel.signal import fatal_signal_pending
 from model.reference.system import Group as GroupState
 from model.reference.system import System, Thread
 from model.reference.tokens import SHSTK_TOKEN, restore_tokens
-from model.reference.values import NOTHING, Range, Truth, Value, plain
+from model.reference.values import KNOWN, NOTHING, Range, Truth, Value, plain
 from model.reference.vma import AddressSpace, Vma
 from model.state import (
     LEFT,
@@ -54,7 +55,10 @@ class Disabled(Exception):
 
 
 _new = object.__new__
-_TASK, _GROUP = Sort.TASK, Sort.GROUP  # what is asked for most
+_TASK = Sort.TASK  # what is asked for most
+_RECORDS: dict[str, type[Record]] = {sort.value: record for sort, record in RECORD_OF.items()}
+FEW = 64
+_FEW = tuple((Value(number),) for number in range(FEW))  # the indices of most objects
 
 
 class Changes(Exception):
@@ -84,16 +88,18 @@ class ConcreteWorld:
         self.system_before = before
         self.trial = trial
         self.changed = False
-        self.events: list[Event] = []
         self.picks: dict[str, object] = {}
         self._me = current
 
     # -- handles -----------------------------------------------------------------
     def handle(self, sort: Sort, number: object) -> Any:
         """The record of an object, or of NULL."""
-        record: Any = _new(Task if sort is _TASK else Group if sort is _GROUP else RECORD_OF[sort])
+        record: Any = _new(Task if sort is _TASK else _RECORDS[sort._value_])
         held = record.__dict__  # Record.__init__, which is asked for far more than all else
-        held["world"], held["index"] = self, (Value(number),)
+        held["world"] = self
+        held["index"] = (
+            _FEW[number] if type(number) is int and 0 <= number < FEW else (Value(number),)
+        )
         return record
 
     @property
@@ -118,10 +124,10 @@ class ConcreteWorld:
         number = index[0].value
         if number is NULL or number is LEFT or number is NOTHING:
             return NOTHING
-        if isinstance(record, Task):
+        if type(record) is Task:
             thread = self.system.threads.get(number)
-            return _initial(Task, name) if thread is None else task_field(thread, name)
-        if isinstance(record, Group):
+            return _initial(Task, name) if thread is None else _TASK_FIELDS[name](thread)
+        if type(record) is Group:
             return getattr(self.system.groups[number], name)
         range_ = index[1].value
         if range_ is NULL or range_ is LEFT or range_ is NOTHING:
@@ -153,8 +159,10 @@ class ConcreteWorld:
 
     # -- quantifiers -------------------------------------------------------------
     def exists_task(self, predicate: Callable[[Task], Cond]) -> Cond:
-        tasks = list(self.system.threads)
-        return Truth(any(bool(predicate(self.handle(Sort.TASK, n))) for n in tasks))
+        for number in list(self.system.threads):
+            if predicate(self.handle(_TASK, number)):
+                return KNOWN[True]
+        return KNOWN[False]
 
     def exists_addr(self, predicate: Callable[[Addr], Cond]) -> Cond:
         ranges = {
@@ -323,7 +331,6 @@ class ConcreteWorld:
                 area.owner = new
 
     def emit(self, event: Event) -> None:
-        self.events.append(event)
         if self.watch:
             self.watch(self, event)
 
@@ -368,14 +375,19 @@ class _Member:
 
 
 @cache
-def _is_dying(tid: int, exit_: Exit, exec_task: int | Special) -> bool:
-    return bool(fatal_signal_pending(cast(Any, _Member(tid, _Group(exit_, exec_task)))))
+def _is_dying(tid: int, exit_: str, exec_task: int | str) -> bool:
+    task: int | Special = exec_task if isinstance(exec_task, int) else Special(exec_task)
+    return bool(fatal_signal_pending(cast(Any, _Member(tid, _Group(Exit(exit_), task)))))
 
 
 def is_dying(system: System, thread: Thread) -> bool:
     """A fatal signal is pending for a task, as the text says; asked for far more than all else."""
     group = system.groups[thread.group]  # type: ignore[index]
-    return _is_dying(thread.tid, group.exit, group.exec_task)
+    task = group.exec_task
+    # By value, because the hash of a member of an enumeration is Python code.
+    return _is_dying(
+        thread.tid, group.exit._value_, task if isinstance(task, int) else task._value_
+    )
 
 
 def page_up(size: int) -> int:
@@ -392,8 +404,7 @@ def _initial(record: type[Record], name: str) -> object:
 
 
 def task_field(thread: Thread, name: str) -> object:
-    derived = _DERIVED.get(name)
-    return getattr(thread, name) if derived is None else derived(thread)
+    return _TASK_FIELDS[name](thread)
 
 
 def _base(thread: Thread) -> Range | Special:
@@ -411,7 +422,10 @@ def offset(thread: Thread) -> Off:
     return Off.INSIDE if on and isinstance(stack, Range) and thread.ssp != stack.end else Off.TOP
 
 
-_DERIVED: dict[str, Callable[[Thread], object]] = {"base": _base, "ssp": _ssp, "off": offset}
+_TASK_FIELDS: dict[str, Callable[[Thread], object]] = {
+    **{name: attrgetter(name) for name, held in vars(Task).items() if isinstance(held, Field)},
+    **{"base": _base, "ssp": _ssp, "off": offset},
+}
 
 
 def stack_is_mapped(space: AddressSpace, thread: Thread) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -457,6 +458,20 @@ def test_together_designs_have_what_each_has_alone(setting: Setting) -> None:
         assert found == explore(design, setting, depth)
 
 
+def test_a_search_leaves_no_garbage() -> None:
+    """What it has made is gone with it: no cycle holds a machine."""
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        before = sum(type(each) is System for each in gc.get_objects())
+        explore_all([DESIGNS[name] for name in (LINUX, V1)], vfork_frames("2.36"), 4)
+        assert sum(type(each) is System for each in gc.get_objects()) == before
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def test_what_designs_have_in_common_is_executed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two designs that give the same cost no more than one; others cost what they change."""
     calls = 0
@@ -489,7 +504,7 @@ def test_a_line_that_asks_for_a_hook_is_executed_for_each_that_gives_another() -
     place = shared.after(one, lines)
     assert shared.after(other, lines) is place
     assert len(place.tried) == 0
-    ended = [shared.take(who, place, "P rt_sigreturn") for who in (one, other, one, other)]
+    ended = [shared.tried(who, place, "P rt_sigreturn") for who in (one, other, one, other)]
     assert len(place.tried["P rt_sigreturn", False]) == 2
     assert ended[0] is ended[2] and ended[1] is ended[3]
 

@@ -306,6 +306,21 @@ def test_a_copy_that_is_gone_shares_nothing(space: AddressSpace) -> None:
     assert space.copied_pages == 0 and child.areas == [] and not child.populated(DATA)
 
 
+def test_what_is_known_of_a_page_ends_with_a_store(space: AddressSpace) -> None:
+    """Contents are equal where the words are, zeros or not, and whoever writes changes its own."""
+    space.store(DATA, 8, 1, ORDINARY, USER)
+    known = space.pages.contents()
+    space.store(DATA, 8, 2, ORDINARY, USER)
+    other = space.copy()
+    assert known != space.pages.contents() == other.pages.contents()
+    other.store(DATA, 8, 1, ORDINARY, USER)
+    other.store(DATA + 8, 8, 0, ORDINARY, USER)
+    assert other.pages.contents() == known != space.pages.contents()
+    other.store(BASE, 8, 1, SHADOW, USER)
+    assert [number for number, _ in other.pages.contents()] == [DATA >> 12, BASE >> 12]
+    assert [number for number, _ in known] == [DATA >> 12]
+
+
 def test_annotations_are_copied(space: AddressSpace) -> None:
     """fork's areas are the same, sealed ones too, and their annotations their own."""
     assert space.mseal(BASE, SIZE) == 0

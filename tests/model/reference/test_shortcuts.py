@@ -10,12 +10,12 @@ import pytest
 
 from model.designs import DESIGNS
 from model.kernel.signal import fatal_signal_pending
-from model.reference.machine import BY_ITSELF, Machine
+from model.reference.machine import BY_ITSELF, Machine, NotNow
 from model.reference.operations import do
 from model.reference.protocols import WALK_MAX, _token_below
 from model.reference.system import Thread
 from model.reference.tokens import is_restore_token
-from model.reference.vma import PAGE_SIZE, AddressSpace, PageFault
+from model.reference.vma import PAGE_SIZE, AddressSpace, PageFault, Vma
 from model.reference.world import ConcreteWorld, can_happen, is_dying
 from model.state import NULL, Ctl, Exit
 
@@ -63,6 +63,34 @@ def test_a_copy_has_everything_and_shares_nothing(two: Machine) -> None:
         assert not isinstance(one, (list, dict)) or one is not same
     assert other.regs is not thread.regs and other.todo is not thread.todo
     assert other.regs == thread.regs and other.regs.memory is thread.regs.memory
+
+
+def test_a_copy_of_a_system_is_whole(two: Machine) -> None:
+    """Nothing of a system, its address spaces and their areas is left out."""
+    system, other = two.system, two.system.copy()
+    assert vars(other).keys() == vars(system).keys()
+    space, same = system.mms[0], other.mms[0]
+    assert vars(same).keys() == vars(space).keys()
+    area = space.areas[0]
+    for number, field in enumerate(fields(Vma)):
+        setattr(area, field.name, number)
+    moved = area.at(100, 200)
+    assert [getattr(moved, field.name) for field in fields(Vma)] == [100, 200, *range(2, 11)]
+
+
+@pytest.mark.parametrize(
+    "name", ["exit", "clone_thread", "fault", "shstk_disable", "de_thread_killed"]
+)
+def test_a_step_that_is_impossible_does_nothing(two: Machine, name: str) -> None:
+    """Where a task is dying, or elsewhere, it is refused, and the machine stays as it was."""
+    thread = two.thread("T")
+    two.system.groups[0].exit = Exit.KILLED
+    before, shown = thread.copy(), [*two.effects]
+    with pytest.raises(NotNow, match=f"T cannot do {name} now"):
+        two.step(thread, name)
+    for field in fields(Thread):
+        assert getattr(thread, field.name) == getattr(before, field.name)
+    assert two.effects == shown
 
 
 def word_by_word(space: AddressSpace, target: int, ssp: int) -> int | str | None:
