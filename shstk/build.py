@@ -232,21 +232,21 @@ def program(tables: Tables, request: Request) -> engine.Program:
     space = tables.space
     tasks = space.bound.tasks
     forest = Forest(tables.forest)
-    wanted: dict[int, int] = {}
+    memo: dict[int, int] = {}
 
-    def keep(node: Leaf | Mask) -> int:
+    def keep(node: Leaf | Mask) -> Leaf | Mask | None:
         """Drop the claims that were not asked for."""
         masks = node.violations & request.claims, node.witnesses & request.claims
         if isinstance(node, Mask):
-            return forest.add(Mask(*masks)) if any(masks) else engine.NONE
+            return Mask(*masks) if any(masks) else None
         if node.saturated == REPORT and not any(masks):
-            return engine.NONE
-        return forest.add(replace(node, violations=masks[0], witnesses=masks[1]))
+            return None
+        if masks == (node.violations, node.witnesses):
+            return node
+        return replace(node, violations=masks[0], witnesses=masks[1])
 
     def prepare(tree: int) -> int:
-        return request.slice.apply(
-            space, forest, forest.rewrite(tree, None, keep, wanted, request.families)
-        )
+        return request.slice.apply(space, forest, tree, keep, memo, request.families)
 
     steps, reports = [], []
     for step in STEPS:
@@ -255,12 +255,12 @@ def program(tables: Tables, request: Request) -> engine.Program:
             reports.append(prepare(tables.reports[step.name]))
     roots = []
     factoring = Factoring(forest)
-    for trees in (reports, steps):
-        for task in range(tasks):
-            ctl = space.number(Task, (task,), "ctl")
-            memo: dict[int, int] = {}
-            mine = [exchange_tasks(space, forest, t, task, memo) for t in trees]
-            roots.append(_dispatch(factoring, ctl, len(Ctl), mine))
+    for task in range(tasks):
+        ctl = space.number(Task, (task,), "ctl")
+        exchanged: dict[int, int] = {}
+        # A step's events ask much of what the step asks; the engine fires reports first.
+        mine = [exchange_tasks(space, forest, t, task, exchanged) for t in (*reports, *steps)]
+        roots.append(_dispatch(factoring, ctl, len(Ctl), mine))
     predicates = [prepare(t) for bit, t in tables.state_claims if request.claims >> bit & 1]
     layout = request.slice.layout(space)
     initial = request.slice.project(space, space.initial)
@@ -278,4 +278,4 @@ def _dispatch(factoring: Factoring, ctl: int, values: int, trees: Iterable[int])
                 by_value[value].append(node.children[value])
             else:
                 by_value[value].append(tree)
-    return forest.add(Test(ctl, tuple(factoring.choice(b) for b in by_value)))
+    return forest.test(ctl, tuple([factoring.choice(b) for b in by_value]))

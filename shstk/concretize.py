@@ -4,13 +4,17 @@ The engine's states are canonical and, in a slice, incomplete: they are a path's
 The run is found again by executing the text forward from the initial state and keeping,
 at each step, the states whose outline is the path's.  A path of a slice may have no run;
 then the slice was too coarse for it.
+
+Most of these states differ in nothing but the names of their objects, and so does what comes
+of them.  Only the first of such states is executed: its runs are as good as the others', and
+come first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from counterexamples.trace import TraceStep
 from model.designs import Design
@@ -26,13 +30,18 @@ from shstk.space import Space, Valuation
 WIDTH = 24
 
 
-@dataclass(frozen=True)
 class Node:
     """A state of the run, and how it was reached."""
 
-    state: Valuation
-    previous: Node | None
-    successor: Successor | None
+    def __init__(
+        self, state: Valuation, previous: Node | None, successor: Successor | None
+    ) -> None:
+        self.state = state
+        self.previous = previous
+        self.successor = successor
+        self._odd = previous.before() if previous is not None else 0
+        if successor is not None:
+            self._odd += successor.oddity
 
     def steps(self, space: Space) -> tuple[TraceStep, ...]:
         """The run up to here."""
@@ -45,23 +54,30 @@ class Node:
 
     def odd(self) -> int:
         """How special the choices on the way are, earlier violations above all."""
-        last = self.successor.oddity if self.successor is not None else 0
-        return last + (self.previous.before() if self.previous is not None else 0)
+        return self._odd
 
     def before(self) -> int:
         """How odd what comes next is at least."""
-        total = 0
-        at: Node | None = self
-        while at is not None and at.successor is not None:
-            total += at.successor.oddity + 100 * len(at.successor.violations)
-            at = at.previous
-        return total
+        return self._odd + 100 * len(self.violations)
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        """What the last step has violated."""
+        return self.successor.violations if self.successor is not None else ()
+
+
+class Level(NamedTuple):
+    """What a step of a path has reached: of states that are alike the first, and all others."""
+
+    nodes: list[Node]
+    others: set[Valuation]
 
 
 class Concretizer:
     """Finds runs for paths of one exploration.
 
-    ``outlook``, if there is one, says which tasks' steps need not be executed.
+    ``outlook``, if there is one, says which tasks' steps need not be executed.  With it, and with
+    symmetry, states that are alike are not executed again.
     """
 
     def __init__(
@@ -84,6 +100,7 @@ class Concretizer:
         self._outcomes: dict[tuple[Valuation, int], list[Successor]] = {}
         self._outlines: dict[Valuation, Valuation] = {}
         self._prefixes: dict[int, list[Node]] = {}
+        self._levels: dict[int, Level | None] = {}
 
     def run(
         self,
@@ -129,8 +146,13 @@ class Concretizer:
         return min(nodes, key=Node.odd).steps(self.space) if nodes else None
 
     def _reach(self, state: int) -> list[Node]:
-        """Runs to a state of the engine; prefixes are shared between calls."""
+        """Runs to a state of the engine."""
         path = self.engine.path(state)
+        level = self._level(path)
+        return self._all(path) if level is None else level.nodes
+
+    def _all(self, path: Sequence[tuple[int, int]]) -> list[Node]:
+        """Runs along a path, to all states; prefixes are shared between calls."""
         at = len(path) - 1
         while at > 0 and path[at][1] not in self._prefixes:
             at -= 1
@@ -138,17 +160,71 @@ class Concretizer:
             self._prefixes[path[0][1]] = [Node(self.space.initial, None, None)]
         nodes = self._prefixes[path[at][1]]
         for leaf, target in path[at + 1 :]:
-            outline = self.engine.state(target)
-            action = self.engine.action(leaf)
-            reached: dict[Valuation, Node] = {}
-            for node in self._advance(nodes, action, partial(self._may_reach, outline)):
-                if self._outline(node.state) == outline:
-                    known = reached.get(node.state)
-                    if known is None or node.odd() < known.odd():
-                        reached[node.state] = node
-            nodes = sorted(reached.values(), key=Node.odd)[:WIDTH]
+            ways = self._arrivals(nodes, self.engine.action(leaf), self.engine.state(target))
+            nodes = sorted(_least_odd(ways).values(), key=Node.odd)[:WIDTH]
             self._prefixes[target] = nodes
         return nodes
+
+    # -- states that are alike -----------------------------------------------------------
+    def _level(self, path: Sequence[tuple[int, int]]) -> Level | None:
+        """Runs along a path to the first ones of states that are alike.
+
+        None: it takes all runs to know which states would be kept.
+        """
+        if self.outlook is None or not self.symmetry:
+            return None
+        at = len(path) - 1
+        while at > 0 and path[at][1] not in self._levels:
+            at -= 1
+        if at == 0:
+            self._levels[path[0][1]] = Level([Node(self.space.initial, None, None)], set())
+        level = self._levels[path[at][1]]
+        for leaf, target in path[at + 1 :]:
+            if level is not None:
+                action, outline = self.engine.action(leaf), self.engine.state(target)
+                level = self._next(self.outlook, level, action, outline)
+            self._levels[target] = level
+        return level
+
+    def _next(
+        self, outlook: Outlook, level: Level, action: int, outline: Valuation
+    ) -> Level | None:
+        """One step further.
+
+        What a state leads to, those that are like it lead to, under other names, as oddly.  So
+        of all runs to states that are alike the first one comes from a first one, and no later
+        one is better: if each state has equally odd ones, and none is left out for want of room.
+        """
+        first: dict[Valuation, Node] = {}
+        states: set[Valuation] = set()
+        for node in level.nodes:
+            ways = self._arrivals([node], action, outline)
+            best = _least_odd(ways)
+            for way in ways:
+                kept = best[way.state]
+                known = first.setdefault(outlook.nameless(way.state), kept)
+                if (known.odd(), known.violations) != (kept.odd(), kept.violations):
+                    return None
+                if way.odd() == kept.odd() and way.violations != kept.violations:
+                    return None
+            states.update(best)
+        step = action // self.space.bound.tasks
+        for state in level.others:
+            for task in range(self.space.bound.tasks):
+                found = outlook.leads(state, task, step)
+                if found is None:
+                    return None
+                states.update(s for s in found if self._outline(s) == outline)
+        if len(states) > WIDTH:
+            return None
+        nodes = sorted(first.values(), key=Node.odd)
+        return Level(nodes, states - {node.state for node in nodes})
+
+    # -- one step ------------------------------------------------------------------------
+    def _arrivals(self, nodes: Sequence[Node], action: int, outline: Valuation) -> list[Node]:
+        """Every way to take a step that leads to a state with this outline."""
+        ways = self._advance(nodes, action, partial(self._may_reach, outline))
+        return [node for node in ways if self._outline(node.state) == outline]
 
     def _may_reach(self, outline: Valuation, state: Valuation, task: int, step: int) -> bool:
         assert self.outlook is not None
@@ -205,3 +281,12 @@ class Concretizer:
             known = self.engine.canonical(projected) if self.symmetry else projected
             self._outlines[state] = known
         return known
+
+
+def _least_odd(ways: Iterable[Node]) -> dict[Valuation, Node]:
+    """The first of the least odd ways to each state."""
+    out: dict[Valuation, Node] = {}
+    for way in ways:
+        if way.odd() < out.setdefault(way.state, way).odd():
+            out[way.state] = way
+    return out

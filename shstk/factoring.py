@@ -50,7 +50,7 @@ class Factoring:
                 for t in trees
             ]
             children.append(self._choice(self._flat(there), depth - 1))
-        return self.forest.add(Test(cell, tuple(children)))
+        return self.forest.test(cell, tuple(children))
 
     def _flat(self, trees: Sequence[int]) -> tuple[int, ...]:
         """The trees without those that are none, and with the children of choices instead."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from model.kernel import STEPS
 from model.state import Sort, Task
 from shstk.build import Tables
-from shstk.engine.program import TRAP
+from shstk.engine import Engine
+from shstk.engine.program import TRAP, Program
 from shstk.replay import Successor, step_outcomes
 from shstk.space import Valuation
 from shstk.tables import Choice, Leaf, Test
@@ -26,6 +28,7 @@ class Outlook:
         self.switched_off = switched_off
         self._outcomes: dict[tuple[Valuation, int, int], list[Successor]] = {}
         self._leads: dict[tuple[Valuation, int, int], list[Valuation] | None] = {}
+        self._nameless: dict[Valuation, Valuation] = {}
         self._swaps = [self._exchange(task) for task in range(self.space.bound.tasks)]
 
     def outcomes(self, state: Valuation, task: int, step: int) -> list[Successor]:
@@ -59,6 +62,18 @@ class Outlook:
         for leaf in found[1]:
             violated |= leaf.violations
         return violated
+
+    def nameless(self, state: Valuation) -> Valuation:
+        """The same for all states that differ in the names of their objects only."""
+        known = self._nameless.get(state)
+        if known is None:
+            known = self._nameless[state] = self._names.canonical(state)
+        return known
+
+    @cached_property
+    def _names(self) -> Engine:
+        """An engine without steps, for what it knows about names."""
+        return Engine(Program(self.space.layout, (self.space.initial,), (), (), (), 0))
 
     def _leaves(
         self, trees: dict[str, int], state: Valuation, task: int, step: int

@@ -47,7 +47,7 @@ class Successor:
     notes: tuple[str, ...]
     violations: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def oddity(self) -> int:
         """How many of the choices are something special: an error, a size that was asked for."""
         usual = {"stack_size": STACK_SIZES[0], "RLIMIT_STACK": RLIMITS[0]}
@@ -280,8 +280,15 @@ class ReplayResult:
         return not self.reason
 
 
-def replay(trace: Trace, design: Design, space: Space) -> ReplayResult:
-    """Execute each step of a trace again and judge its last step by the trace's conjunct."""
+Taken = dict[tuple[Valuation, Valuation, int, str, str], Successor]
+
+
+def replay(trace: Trace, design: Design, space: Space, known: Taken | None = None) -> ReplayResult:
+    """Execute each step of a trace again and judge its last step by the trace's conjunct.
+
+    ``known`` are steps of other traces that were executed already: many begin alike.
+    """
+    known = {} if known is None else known
     steps: list[TraceStep] = []
     try:
         conjunct = find_conjunct(trace.claim)
@@ -290,7 +297,11 @@ def replay(trace: Trace, design: Design, space: Space) -> ReplayResult:
             raise ValueError(f"the trace starts elsewhere: {_difference(space, space.initial, at)}")
         for number, step in enumerate(trace.steps, 1):
             label = f"step {number} ({_who(step.task, step.step)})"
-            taken = _retake(space, design, at, step, label)
+            wanted = valuation(space, step.state)
+            key = at, wanted, step.task, step.step, repr(sorted(step.picks.items()))
+            taken = known.get(key)
+            if taken is None:
+                taken = known[key] = _retake(space, design, at, step, wanted, label)
             steps.append(dataclasses.replace(taken.traced(space), picks=step.picks))
             at = taken.after
         if isinstance(conjunct, LivenessConjunct):
@@ -302,13 +313,14 @@ def replay(trace: Trace, design: Design, space: Space) -> ReplayResult:
     return ReplayResult("", tuple(steps))
 
 
-def _retake(space: Space, design: Design, at: Valuation, step: TraceStep, label: str) -> Successor:
+def _retake(
+    space: Space, design: Design, at: Valuation, step: TraceStep, wanted: Valuation, label: str
+) -> Successor:
     """The successor that a trace's step describes."""
     if step.step not in BY_NAME:
         raise ValueError(f"{label}: there is no step of that name")
     if not 0 <= step.task < space.bound.tasks:
         raise ValueError(f"{label}: there is no such task")
-    wanted = valuation(space, step.state)
     known = BY_NAME[step.step]
     possible = step_outcomes(space, design, at, step.task, known, wanted=step.picks)
     # The trace may come from a world where events were switched off: then they did not happen.

@@ -29,7 +29,7 @@ from shstk.loader import design_files
 from shstk.outlook import Outlook
 from shstk.plan import Question, slices
 from shstk.reference import has_machine, replay_on_reference
-from shstk.replay import Successor, replay, violation
+from shstk.replay import Successor, Taken, replay, violation
 from shstk.slices import Slice
 from shstk.space import Space
 from shstk.table_cache import Names, tables_under
@@ -201,12 +201,12 @@ def _finite_text() -> str:
 
 def _taken(known: Known, question: Question, design: Design) -> Answer:
     """The answer of a design with the same text, for this one."""
-    space = Space(question.bound)
+    space, steps = Space(question.bound), Taken()
     sites = []
     # All that were tried: the reference machine has to go along with what was left out, too.
     for site in known.tried:
         trace = replace(site.trace, design=design.name)
-        replays(trace, design, space)
+        replays(trace, design, space, steps)
         sites.append(replace(site, trace=on_reference(trace, design)))
     return Answer(question, known.coverage, [sites[n] for n in known.sites], known.refined)
 
@@ -217,13 +217,15 @@ class _Asking:
     """A question while it is explored.
 
     ``observed`` is the design in the finite world, where it notes what it is asked for;
-    ``tried`` has every site that a run was found for; ``whole``: nothing was cut short.
+    ``tried`` has every site that a run was found for, ``steps`` what was replayed of them;
+    ``whole``: nothing was cut short.
     """
 
     question: Question
     observed: Observed
     outlook: Outlook
     tried: list[Site] = field(default_factory=list)
+    steps: Taken = field(default_factory=dict)
     whole: bool = True
 
     @classmethod
@@ -237,7 +239,7 @@ class _Asking:
         """A violation with its run, which goes in both worlds; else InternalError."""
         space, design = self.outlook.space, self.observed.whole
         trace = violation(space, design, CLAIMS[bit].name, run, self.question.environment)
-        replays(trace, self.observed.design, space)
+        replays(trace, self.observed.design, space, self.steps)
         self.tried.append(Site(bit, step, on_reference(trace, design)))
         return self.tried[-1]
 
@@ -366,9 +368,9 @@ def _runs(
     return sites, failed & ~found
 
 
-def replays(trace: Trace, design: Design, space: Space) -> None:
+def replays(trace: Trace, design: Design, space: Space, known: Taken | None = None) -> None:
     """Execute a trace again, step by step, by the text itself; InternalError if it does not go."""
-    verdict = replay(trace, design, space)
+    verdict = replay(trace, design, space, known)
     if not verdict:
         raise InternalError(f"{trace.claim}: the trace does not replay: {verdict.reason}")
 

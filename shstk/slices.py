@@ -8,12 +8,12 @@ in it is replayed in the whole model before it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from model.state import Exit, Field, Group, Kind, Mapping, Record, Task, fields
-from shstk.engine.program import TRAP, Layout
+from shstk.engine.program import NONE, TRAP, Layout
 from shstk.space import ENGINE_SORT, Space, Valuation
 from shstk.tables import Choice, Forest, Leaf, Mask, Test, Update
 
@@ -95,30 +95,40 @@ class Slice:
             out.append(value if classes is None else classes[value])
         return tuple(out)
 
-    def apply(self, space: Space, forest: Forest, root: int) -> int:
-        """The tree in the slice."""
-        if not self.merged:
-            return root
+    def apply(
+        self,
+        space: Space,
+        forest: Forest,
+        root: int,
+        keep: Callable[[Leaf | Mask], Leaf | Mask | None],
+        memo: dict[int, int],
+        families: frozenset[str],
+    ) -> int:
+        """The tree in the slice, with what ``keep`` leaves of its ends, and these families on.
+
+        ``memo`` is for all trees of which the same is wanted.
+        """
         by_cell = [self.classes(cell.field) for cell in space.cells]
 
         def test(node: Test, children: tuple[int, ...]) -> int:
             classes = by_cell[node.cell]
             if classes is None:
-                return forest.add(Test(node.cell, children))
+                return forest.test(node.cell, children)
             joined = []
             for number in range(max(classes) + 1):
                 members = [c for c, k in zip(children, classes, strict=True) if k == number]
-                possible = tuple(c for c in members if c != TRAP)
+                possible = tuple([c for c in members if c != TRAP])
                 joined.append(forest.add(Choice(possible)) if possible else TRAP)
-            return forest.add(Test(node.cell, tuple(joined)))
+            return forest.test(node.cell, tuple(joined))
 
         def end(node: Leaf | Mask) -> int:
-            if isinstance(node, Mask):
-                return forest.add(node)
-            updates = [_update(by_cell, u) for u in node.updates]
-            return forest.add(replace(node, updates=tuple(u for u in updates if not _identity(u))))
+            kept = keep(node)
+            if isinstance(kept, Leaf) and self.merged:
+                updates = [_update(by_cell, u) for u in kept.updates]
+                kept = replace(kept, updates=tuple([u for u in updates if not _identity(u)]))
+            return NONE if kept is None else forest.add(kept)
 
-        return forest.rewrite(root, test, end)
+        return forest.rewrite(root, test if self.merged else None, end, memo, families)
 
 
 WHOLE = Slice(frozenset())

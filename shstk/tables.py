@@ -86,14 +86,17 @@ class Forest:
 
     def __init__(self, other: Forest | None = None) -> None:
         self.nodes: list[Node] = list(other.nodes) if other else []
-        self._number: dict[Node, int] = {node: i for i, node in enumerate(self.nodes)}
+        self._number: dict[Node, int] = dict(other._number) if other else {}
+        # Most nodes are tests, and most of those are there: to know that takes no object.
+        self._tests: dict[tuple[int, tuple[int, ...]], int] = dict(other._tests) if other else {}
 
     def add(self, node: Node) -> int:
         """The number of a node; a test or choice without effect is its only child."""
-        if isinstance(node, (Test, Granted)):
+        if isinstance(node, Test):
+            return self.test(node.cell, node.children)
+        if isinstance(node, Granted):
             if len(set(node.children)) == 1:
                 return node.children[0]
-            # TRAP is for states that do not occur: any answer is right there.
         elif isinstance(node, Choice):
             children = tuple(dict.fromkeys(c for c in node.children if c != NONE))
             if not children:
@@ -103,8 +106,19 @@ class Forest:
             node = Choice(children)
         return self.raw(node)
 
+    def test(self, cell: int, children: tuple[int, ...]) -> int:
+        """The number of a test, or of its only child."""
+        # TRAP is for states that do not occur: any answer is right there.
+        if children.count(children[0]) == len(children):
+            return children[0]
+        number = self._tests.get((cell, children))
+        if number is None:
+            number = self._tests[cell, children] = len(self.nodes)
+            self.nodes.append(Test(cell, children))
+        return number
+
     def raw(self, node: Node) -> int:
-        """The number of a node as it is."""
+        """The number of a node, no test, as it is."""
         number = self._number.get(node)
         if number is None:
             number = self._number[node] = len(self.nodes)
@@ -116,7 +130,7 @@ class Forest:
         numbers: list[int] = []
         for node in nodes:
             if isinstance(node, (Test, Choice)):
-                children = tuple(numbers[c] if c >= 0 else c for c in node.children)
+                children = tuple([numbers[c] if c >= 0 else c for c in node.children])
                 node = replace(node, children=children)
             numbers.append(self.add(node))
         return [numbers[r] if r >= 0 else r for r in roots]
@@ -134,32 +148,31 @@ class Forest:
         With ``families``, those that are on: what is granted is a choice, or never so.
         """
         memo = {} if memo is None else memo
-        stack = [root]
+        memo[NONE], memo[TRAP] = NONE, TRAP
+        nodes, stack = self.nodes, [root]
         while stack:
             at = stack[-1]
-            if at in memo or at < 0:
+            if at in memo:
                 stack.pop()
                 continue
-            node = self.nodes[at]
+            node = nodes[at]
             if isinstance(node, (Leaf, Mask)):
                 memo[at] = end(node) if end else at
-                stack.pop()
                 continue
-            todo = [c for c in node.children if c >= 0 and c not in memo]
+            todo = [c for c in node.children if c not in memo]
             if todo:
-                stack.extend(todo)
+                stack += todo
                 continue
-            children = tuple(memo[c] if c >= 0 else c for c in node.children)
-            if isinstance(node, Granted) and families is None:
-                memo[at] = self.add(Granted(children, node.family))
-            elif isinstance(node, Granted) and families is not None and node.family not in families:
-                memo[at] = children[0]
-            elif isinstance(node, Choice):
+            children = tuple([memo[c] for c in node.children])
+            if isinstance(node, Test):
+                memo[at] = test(node, children) if test else self.test(node.cell, children)
+            elif not isinstance(node, Granted):
                 memo[at] = self.add(Choice(children))
+            elif families is None:
+                memo[at] = self.add(Granted(children, node.family))
             else:
-                memo[at] = test(node, children) if test else self.add(Test(node.cell, children))
-            stack.pop()
-        return memo[root] if root >= 0 else root
+                memo[at] = self.add(Choice(children)) if node.family in families else children[0]
+        return memo[root]
 
 
 class _Trie:
@@ -231,7 +244,7 @@ def _spread(forest: Forest, trie: _Trie, allowed: dict[Source, int]) -> int:
         allowed[source] = before
     folded = tuple([numbers[child] for child in children])
     if is_cell:
-        return forest.add(Test(source.number, folded))
+        return forest.test(source.number, folded)
     if source.family and len(folded) == 2:
         return forest.add(Granted(folded, source.family))
     return forest.add(Choice(tuple(c for c in folded if c != TRAP)))
@@ -321,7 +334,7 @@ def exchange_tasks(space: Space, forest: Forest, root: int, i: int, memo: dict[i
         return value if swap is None else swap[value]
 
     def test(node: Test, children: tuple[int, ...]) -> int:
-        return forest.add(Test(cells[node.cell], through(node.cell, children)))
+        return forest.test(cells[node.cell], through(node.cell, children))
 
     def end(node: Leaf | Mask) -> int:
         if isinstance(node, Mask):

@@ -250,7 +250,7 @@ struct engine {
 	/* Per action, the last state (plus one) in which it is pruned away. */
 	u32 *muted;
 	i32 *stack;
-	u32 *fired;
+	u32 *fired, *reports;
 	struct ahead ahead;
 	struct batch batch;
 	struct canon canon;
@@ -360,11 +360,11 @@ static always_inline i32 test_child(const i32 *pool, i32 c, const u64 *s)
 	return pool[c + TEST_HEADS + (a | b)];
 }
 
-/* List the leaves that fire in a state, in order; -1 if a node traps. */
+/* List the leaves that fire in a state, in order, reports first; -1 if a node traps. */
 static always_inline int walk(const struct engine *e, const struct trees *trees, const u64 *s, u32 *fired)
 {
 	const i32 *pool = trees->pool;
-	int n = 0;
+	int n = 0, reports = 0;
 
 	for (u32 r = 0; r < e->t.n_roots; r++) {
 		i32 c = trees->roots[r];
@@ -381,16 +381,26 @@ static always_inline int walk(const struct engine *e, const struct trees *trees,
 					e->stack[top++] = pool[c + i];
 				c = pool[c + 1];
 			}
-			if (c <= LAST_END)
-				fired[n++] = LAST_END - c;
-			else if (c != CHILD_NONE)
+			if (c <= LAST_END) {
+				u32 leaf = LAST_END - c;
+
+				if (e->t.saturated[leaf] == REPORT)
+					e->reports[reports++] = leaf;
+				else
+					fired[n++] = leaf;
+			} else if (c != CHILD_NONE) {
 				return -1;
+			}
 			if (!top)
 				break;
 			c = e->stack[--top];
 		}
 	}
-	return n;
+	if (reports) {
+		memmove(fired + reports, fired, n * sizeof(*fired));
+		memcpy(fired, e->reports, reports * sizeof(*fired));
+	}
+	return n + reports;
 }
 
 /* The state predicates that hold; false if a node traps. */
@@ -1888,8 +1898,9 @@ EXPORT struct engine *shstk_new(const struct tables *t)
 	e->recent = scratch(e, (u64)RECENT * t->words, sizeof(*e->recent));
 	e->stack = scratch(e, t->stack + 1ull, sizeof(*e->stack));
 	e->fired = scratch(e, t->fan + 1ull, sizeof(*e->fired));
+	e->reports = scratch(e, t->fan + 1ull, sizeof(*e->reports));
 	if (!e->hits || !e->witness || !e->seen || !e->muted || !e->recent || !e->stack ||
-	    !e->fired || !e->thin_pool || !e->thin_place || !e->thin_nodes ||
+	    !e->fired || !e->reports || !e->thin_pool || !e->thin_place || !e->thin_nodes ||
 	    !e->second || !e->thin_roots ||
 	    !e->thin_state_roots) {
 		shstk_free(e);
@@ -1943,6 +1954,7 @@ EXPORT void shstk_free(struct engine *e)
 	free(e->recent);
 	free(e->stack);
 	free(e->fired);
+	free(e->reports);
 	free(e);
 }
 

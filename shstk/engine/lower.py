@@ -7,7 +7,7 @@ and operations of leaves at ``apply``, records at ``load_kind``.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -88,13 +88,15 @@ def _lower_trees(program: Program, order: Order, out: Lowered) -> None:
     out.state_roots.extend(place.get(root, root) for root in program.state_roots)
 
 
-def _lower_nodes(program: Program, order: Sequence[int], out: Lowered) -> dict[int, int]:
+def _lower_nodes(
+    program: Program, order: Mapping[int, Sequence[int]], out: Lowered
+) -> dict[int, int]:
     """Emit nodes; returns what to write for each as a child of another node."""
     layout = program.layout
     place: dict[int, int] = {}
-    for node in order:
+    for node, below in order.items():
         kind, operand = program.nodes[node], program.nodes[node + 1]
-        children = [place.get(child, child) for child in program.children(node)]
+        children = [place.get(child, child) for child in below]
         if kind in (LEAF, MASK):
             place[node] = LAST_END - operand
         elif not children:
@@ -116,13 +118,12 @@ def _lower_nodes(program: Program, order: Sequence[int], out: Lowered) -> dict[i
     return place
 
 
-def _stack_need(program: Program, order: Sequence[int]) -> int:
+def _stack_need(program: Program, order: Mapping[int, Sequence[int]]) -> int:
     """How many postponed children a walk over one tree keeps at most."""
     need: dict[int, int] = {}
-    for node in order:
-        children = program.children(node)
-        last = len(children) - 1
+    for node, children in order.items():
         if program.nodes[node] == CHOICE:
+            last = len(children) - 1
             waiting = [last - i + need.get(child, 0) for i, child in enumerate(children)]
         else:
             waiting = [need.get(child, 0) for child in children]

@@ -246,9 +246,9 @@ class Leaf:
 
     ``moves`` are (dst, src, table), meaning new[dst] = tables[table][old[src]];
     ``consts`` are (dst, value).  A leaf that is ``saturated`` has no successor:
-    each bit names a bound that was full.  Its predicates still count.  With bit 31,
-    the leaf only reports: where its violation is pruned, the same action's other leaves,
-    in later roots, are pruned in that state.
+    each bit names a bound that was full.  Its predicates still count.  With bit 31
+    alone, the leaf only reports: it fires before all others, and where its violation is
+    pruned, the same action's other leaves are pruned in that state.
     """
 
     action: int
@@ -261,13 +261,13 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Order:
-    """The nodes of the transition trees and of the predicates, children first.
+    """The nodes of the transition trees and of the predicates, children first, with these.
 
     ``fan``: upper bound for the number of leaves that one state fires.
     """
 
-    steps: Sequence[int]
-    predicates: Sequence[int]
+    steps: Mapping[int, Sequence[int]]
+    predicates: Mapping[int, Sequence[int]]
     fan: int
 
 
@@ -299,8 +299,9 @@ class Program:
         _require(0 <= self.n_actions <= MAX_LEAVES, f"{self.n_actions} actions")
         _require(len(self.leaves) <= MAX_LEAVES, f"{len(self.leaves)} leaves")
         _require(len(self.masks) <= MAX_LEAVES, f"{len(self.masks)} masks")
+        fine: set[tuple[int, ...]] = set()
         for number, leaf in enumerate(self.leaves):
-            self._validate_leaf(number, leaf)
+            self._validate_leaf(number, leaf, fine)
         for number, (violations, witnesses) in enumerate(self.masks):
             in_range = 0 <= violations <= _U64 and 0 <= witnesses <= _U64
             _require(in_range, f"mask {number} exceeds 64 bits")
@@ -309,31 +310,41 @@ class Program:
         _require(fan <= MAX_FAN, "too many transitions from one state")
         return Order(steps, self.postorder(self.state_roots, {TEST, MASK}), fan)
 
-    def _validate_leaf(self, number: int, leaf: Leaf) -> None:
-        """Check the labels and the updates of a leaf."""
+    def _validate_leaf(self, number: int, leaf: Leaf, fine: set[tuple[int, ...]]) -> None:
+        """Check the labels and the updates of a leaf; those in ``fine`` have been seen."""
         _require(0 <= leaf.action < self.n_actions, f"leaf {number}: no action {leaf.action}")
         _require(0 <= leaf.violations <= _U64, f"leaf {number}: violations exceed 64 bits")
         _require(0 <= leaf.witnesses <= _U64, f"leaf {number}: witnesses exceed 64 bits")
         _require(0 <= leaf.saturated < 1 << 32, f"leaf {number}: saturated exceeds 32 bits")
-        size = self.layout.cell_size
-        written: set[int] = set()
-        for dst, src, table in leaf.moves:
-            self._validate_target(number, dst, written)
-            _require(0 <= src < len(size), f"leaf {number}: no cell {src}")
-            _require(0 <= table < len(self.tables), f"leaf {number}: no table {table}")
-            row = self.tables[table]
-            _require(len(row) == size[src], f"leaf {number}: table {table} does not fit cell {src}")
-            fits = max(row) < size[dst] and min(row) >= TRAP and NONE not in row
-            _require(fits, f"leaf {number}: table {table} does not fit cell {dst}")
-        for dst, value in leaf.consts:
-            self._validate_target(number, dst, written)
-            _require(0 <= value < size[dst], f"leaf {number}: cell {dst} cannot hold {value}")
+        if not fine.issuperset(leaf.moves):
+            for move in leaf.moves:
+                self._validate_move(number, *move)
+            fine.update(leaf.moves)
+        if not fine.issuperset(leaf.consts):
+            for dst, value in leaf.consts:
+                self._validate_target(number, dst)
+                fits = 0 <= value < self.layout.cell_size[dst]
+                _require(fits, f"leaf {number}: cell {dst} cannot hold {value}")
+            fine.update(leaf.consts)
+        written = [update[0] for update in (*leaf.moves, *leaf.consts)]
+        if len(set(written)) < len(written):
+            twice = next(dst for i, dst in enumerate(written) if dst in written[:i])
+            raise ValueError(f"leaf {number} writes cell {twice} twice")
 
-    def _validate_target(self, number: int, dst: int, written: set[int]) -> None:
-        """Check that a leaf writes an existing cell, and writes it once."""
+    def _validate_move(self, number: int, dst: int, src: int, table: int) -> None:
+        """Check that a leaf's table fits the cells."""
+        size = self.layout.cell_size
+        self._validate_target(number, dst)
+        _require(0 <= src < len(size), f"leaf {number}: no cell {src}")
+        _require(0 <= table < len(self.tables), f"leaf {number}: no table {table}")
+        row = self.tables[table]
+        _require(len(row) == size[src], f"leaf {number}: table {table} does not fit cell {src}")
+        fits = max(row) < size[dst] and min(row) >= TRAP and NONE not in row
+        _require(fits, f"leaf {number}: table {table} does not fit cell {dst}")
+
+    def _validate_target(self, number: int, dst: int) -> None:
+        """Check that a leaf writes an existing cell."""
         _require(0 <= dst < self.layout.cells, f"leaf {number}: no cell {dst}")
-        _require(dst not in written, f"leaf {number} writes cell {dst} twice")
-        written.add(dst)
 
     def children(self, node: int) -> Sequence[int]:
         """The children of a TEST or CHOICE node; none for other nodes."""
@@ -344,9 +355,13 @@ class Program:
             return self.nodes[node + 2 : node + 2 + self.nodes[node + 1]]
         return ()
 
-    def postorder(self, roots: Iterable[int], kinds: set[int]) -> list[int]:
-        """All nodes below the roots, children first; ValueError if malformed or cyclic."""
-        order: list[int] = []
+    def postorder(self, roots: Iterable[int], kinds: set[int]) -> dict[int, Sequence[int]]:
+        """All nodes below the roots, children first, and their children.
+
+        ValueError if malformed or cyclic.
+        """
+        order: dict[int, Sequence[int]] = {}
+        children: dict[int, Sequence[int]] = {}
         # Nodes on the way down are False, finished ones True.
         finished: dict[int, bool] = {}
         stack = self._below(roots, finished)
@@ -355,24 +370,25 @@ class Program:
             if node not in finished:
                 self._validate_node(node, kinds)
                 finished[node] = False
-                stack += self._below(self.children(node), finished)
+                children[node] = self.children(node)
+                stack += self._below(children[node], finished)
                 continue
             stack.pop()
             if not finished[node]:
                 finished[node] = True
-                order.append(node)
+                order[node] = children[node]
         return order
 
     def _below(self, children: Iterable[int], finished: Mapping[int, bool]) -> list[int]:
         """The children that are nodes still to be visited, without repetitions."""
-        found = set()
+        found: list[int] = []
         for child in set(children):
             if child < TRAP:
                 raise ValueError(f"no node {child}")
             if child >= 0 and not finished.get(child, False):
                 if child in finished:
                     raise ValueError(f"node {child} is its own descendant")
-                found.add(child)
+                found.append(child)
         return sorted(found, reverse=True)
 
     def _validate_node(self, node: int, kinds: set[int]) -> None:
@@ -402,16 +418,16 @@ class Program:
         if node + length > len(self.nodes):
             raise ValueError(f"node {node} is cut off")
 
-    def _fan(self, order: Sequence[int]) -> int:
+    def _fan(self, order: Mapping[int, Sequence[int]]) -> int:
         """Upper bound for the number of leaves that one state fires."""
         fans = self.fans(order)
         return sum(fans.get(root, 0) for root in self.roots)
 
-    def fans(self, order: Sequence[int]) -> Mapping[int, int]:
+    def fans(self, order: Mapping[int, Sequence[int]]) -> Mapping[int, int]:
         """For each node, children first, the most leaves that a walk from it reaches."""
         fans: dict[int, int] = {}
-        for node in order:
-            below = [fans.get(child, 0) for child in self.children(node)]
+        for node, children in order.items():
+            below = [fans.get(child, 0) for child in children]
             if self.nodes[node] == CHOICE:
                 fans[node] = sum(below)
             else:

@@ -143,23 +143,23 @@ class Reference:
         return state
 
     def expand(self, state: int) -> None:
-        """Fire all transitions of a state."""
-        values = self.order[state]
-        for root in self.program.roots:
-            for number in walk(self.program, values, root):
-                leaf = self.program.leaves[number]
-                pair = (leaf.violations, leaf.witnesses)
-                self.note("step", pair, leaf.action, state, number)
-                for bit in bits(leaf.saturated):
-                    self.saturated[bit] = self.saturated.get(bit, 0) + 1
-                if leaf.saturated:
-                    continue
-                if leaf.violations & self.prune_mask:
-                    self.pruned += 1
-                    continue
-                self.transitions += 1
-                target = self.enter(apply(self.program, leaf, values), state, number)
-                self.edges.append((state, number, target))
+        """Fire all transitions of a state, after all reports."""
+        values, leaves = self.order[state], self.program.leaves
+        fired = [n for root in self.program.roots for n in walk(self.program, values, root)]
+        for number in sorted(fired, key=lambda n: leaves[n].saturated != 1 << 31):
+            leaf = leaves[number]
+            pair = (leaf.violations, leaf.witnesses)
+            self.note("step", pair, leaf.action, state, number)
+            for bit in bits(leaf.saturated):
+                self.saturated[bit] = self.saturated.get(bit, 0) + 1
+            if leaf.saturated:
+                continue
+            if leaf.violations & self.prune_mask:
+                self.pruned += 1
+                continue
+            self.transitions += 1
+            target = self.enter(apply(self.program, leaf, values), state, number)
+            self.edges.append((state, number, target))
 
     def levels(self) -> tuple[int, ...]:
         """Number of states at each depth."""
@@ -467,6 +467,18 @@ def test_what_is_said_once_changes_nothing_else(seed: int) -> None:
     assert_same(engine, replace(result, saturated=reference.saturated), reference)
     values = random_values(random.Random(seed), program.layout)
     assert engine.violations(values) == judge(program, values)
+
+
+def test_a_report_comes_before_what_it_prunes() -> None:
+    """Wherever a report stands, what its action does in that state is pruned."""
+    layout = Layout.build([(2, PLAIN)], tasks=1)
+    nodes = Nodes()
+    roots = (nodes.test(0, [nodes.add(LEAF, 0)] * 2), nodes.test(0, [nodes.add(LEAF, 1)] * 2))
+    leaves = (Leaf(0, consts=((0, 1),)), Leaf(0, violations=1, saturated=1 << 31))
+    engine = Engine(Program(layout, ((0,),), nodes.pool, roots, leaves, n_actions=1))
+    pruned = engine.explore(prune=True)
+    assert (pruned.states, pruned.transitions, pruned.pruned) == (1, 0, 1)
+    assert engine.explore().states == 2
 
 
 def test_a_report_is_not_asked_for_again() -> None:

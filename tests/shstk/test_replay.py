@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from model.designs import DESIGNS
 from model.kernel import FAMILIES
 from model.state import NULL, Ctl
 from shstk.replay import (
+    Successor,
+    Taken,
     drive,
     explicit_successors,
     replay,
@@ -52,6 +55,22 @@ def test_the_shortest_run_violates_in_its_last_step_only(trace: Trace) -> None:
     """Earlier steps of a shortest run do not violate the claim."""
     assert CLAIM in trace.steps[-1].violations
     assert not any(CLAIM in step.violations for step in trace.steps[:-1])
+
+
+def test_what_was_executed_is_known(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that another trace has taken is not executed again; one that differs is."""
+    known: Taken = {}
+    whole = replay(trace, V1, SPACE, known)
+    executed: list[str] = []
+
+    def listed(*arguments: Any, **named: Any) -> list[Successor]:
+        executed.append(arguments[4].name)
+        return step_outcomes(*arguments, **named)
+
+    monkeypatch.setattr("shstk.replay.step_outcomes", listed)
+    assert replay(trace, V1, SPACE, known) == whole and not executed
+    wrong = changed(trace, 1, state=trace.steps[0].state)
+    assert not replay(wrong, V1, SPACE, known) and executed == [trace.steps[1].step]
 
 
 def test_a_trace_replays(trace: Trace) -> None:
