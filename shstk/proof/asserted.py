@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from shstk.proof.problem import Premises, Problem
 from shstk.proof.terms import Tree
 
 RLIMIT = 20_000_000  # z3 resource units for one question of the search for an invariant
+TOGETHER = 64  # instances that are looked at as one
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,16 @@ class Asserted:
 
     def __init__(self, problem: Problem, premises: Premises, guards: Guards) -> None:
         self.problem = problem
-        self.premises = premises
+        self.premises: Premises = []
         self.guards = guards  # keeps what there are only pointers to
         self.solver = z3.SimpleSolver()
         self.solver.set("rlimit", RLIMIT)
         self.solver.set("dt_lazy_splits", 2)  # on enumerations last: most are settled by then
         self.marks: list[tuple[str, Any]] = []  # the lemma, its instance's switch (a pointer)
         self.place: dict[int, int] = {}  # of a switch, by its id
+        self._known: dict[frozenset[str], list[Any]] = {}
+        self._add(premises)
         context, solver = self.solver.ctx.ref(), self.solver.solver
-        for n, (name, instance) in enumerate(premises):
-            guard = guards.of(name, instance)
-            # There are hundreds of thousands of them, and add() is slow.
-            z3.Z3_solver_assert(context, solver, guard.guarded)
-            self.marks.append((name, guard.mark))
-            self.place[guard.id] = n
         self.claims = guards.flags("claim", len(problem.claims))
         for flag, claimed in zip(self.claims, problem.claims, strict=True):
             z3.Z3_solver_assert(context, solver, lowlevel.implies(flag, claimed.negated).as_ast())
@@ -79,19 +76,34 @@ class Asserted:
             if not isinstance(event.premise, Tree):
                 asserted = lowlevel.implies(flag, event.premise.term)
                 z3.Z3_solver_assert(context, solver, asserted.as_ast())
-        self._kept: tuple[frozenset[str] | None, list[Any]] = (None, [])
+
+    def _add(self, premises: Iterable[tuple[str, Instance]]) -> None:
+        """Assert premises, each behind its switch."""
+        context, solver = self.solver.ctx.ref(), self.solver.solver
+        for name, instance in premises:
+            guard = self.guards.of(name, instance)
+            # There are hundreds of thousands of them, and add() is slow.
+            z3.Z3_solver_assert(context, solver, guard.guarded)
+            self.place[guard.id] = len(self.premises)
+            self.premises.append((name, instance))
+            self.marks.append((name, guard.mark))
+        self._known.clear()
 
     def _on(self, kept: Collection[str]) -> list[Any]:
         """The switches of what is assumed, as pointers; the guards keep the terms."""
         now = frozenset(kept)
-        if self._kept[0] != now:
-            self._kept = now, [mark for name, mark in self.marks if not name or name in now]
-        return self._kept[1]
+        if now not in self._known:
+            self._known[now] = [mark for name, mark in self.marks if not name or name in now]
+        return self._known[now]
 
-    def ask(self, kept: Collection[str], wanted: Sequence[int]) -> Any:
+    def _check(self, kept: Collection[str], extra: Sequence[Any]) -> z3.CheckSatResult:
+        """Can all that is assumed be true, and what else is?"""
+        return lowlevel.check(self.solver, [*self._on(kept), *extra])
+
+    def ask(self, kept: Collection[str], wanted: Sequence[int]) -> z3.CheckSatResult:
         """Is one of these claims false, if the kept lemmas held before?"""
-        some = z3.Or(*(self.claims[n] for n in wanted))
-        return lowlevel.check(self.solver, [*self._on(kept), some.as_ast()])
+        some = lowlevel.disjunction(*(self.claims[n] for n in wanted))
+        return self._check(kept, [some.as_ast()])
 
     def false(self, wanted: Sequence[int]) -> list[int]:
         """The claims that are false in the model of the last answer."""
@@ -103,10 +115,9 @@ class Asserted:
         ids = lowlevel.core_ids(self.solver)
         return [self.premises[n] for n in sorted(self.place[i] for i in ids if i in self.place)]
 
-    def possible(self, kept: Collection[str], event: int | None = None) -> Any:
+    def possible(self, kept: Collection[str], event: int | None = None) -> z3.CheckSatResult:
         """Can the path be taken (and an event's premise be true), as far as is known?"""
-        extra = [] if event is None else [self.events[event].as_ast()]
-        return lowlevel.check(self.solver, [*self._on(kept), *extra])
+        return self._check(kept, [] if event is None else [self.events[event].as_ast()])
 
     def witnessed(
         self, kept: Collection[str], events: Collection[int]
@@ -130,3 +141,60 @@ class Asserted:
             else:
                 used += self.core()
         return out, used
+
+
+class Every(Asserted):
+    """All premises of a problem, of which few are asserted: what others' models contradict.
+
+    A model that contradicts no premise is one of all.  What follows from some follows from all.
+    """
+
+    def __init__(self, few: Asserted) -> None:
+        # The same solver: what is added here is behind switches that the others do not turn.
+        vars(self).update(vars(few))
+        self.premises, self.marks = [*few.premises], [*few.marks]
+        self.place, self._known = {**few.place}, {}
+        self._groups = [_Together(name, made) for name, made in _grouped(self.problem.premises)]
+
+    def _check(self, kept: Collection[str], extra: Sequence[Any]) -> z3.CheckSatResult:
+        while True:
+            answer = super()._check(kept, extra)
+            new = self._contradicted(kept) if answer == z3.sat else []
+            if not new:
+                return answer
+            self._add(new)
+
+    def _contradicted(self, kept: Collection[str]) -> Premises:
+        """The premises that the last model does not make true."""
+        model = self.solver.model()
+        context, out = self.solver.ctx.ref(), (z3.Ast * 1)()
+
+        def true(formula: Any) -> bool:
+            known = z3.Z3_model_eval(context, model.model, formula.as_ast(), True, out)
+            return bool(known) and z3.Z3_get_bool_value(context, out[0]) == 1
+
+        return [
+            (group.name, made)
+            for group in self._groups
+            if (not group.name or group.name in kept) and not true(group.all)
+            for made in group.instances
+            if self.guards.of(group.name, made).id not in self.place and not true(made.formula)
+        ]
+
+
+class _Together:
+    """Instances of a lemma, and all of them as one formula."""
+
+    def __init__(self, name: str, instances: Sequence[Instance]) -> None:
+        self.name = name
+        self.instances = instances
+        self.all = lowlevel.conjunction(*(made.formula for made in instances))
+
+
+def _grouped(premises: Premises) -> Iterable[tuple[str, list[Instance]]]:
+    """Premises of the same lemma, not too many at once."""
+    by_name: dict[str, list[Instance]] = {}
+    for name, made in premises:
+        by_name.setdefault(name, []).append(made)
+    for name, every in by_name.items():
+        yield from ((name, every[n : n + TOGETHER]) for n in range(0, len(every), TOGETHER))

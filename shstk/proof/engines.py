@@ -38,7 +38,7 @@ def installed(solver: str) -> None:
 
 
 # -- z3 --------------------------------------------------------------------------
-def z3_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdict]:
+def z3_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[list[Verdict]]:
     """All goals at once; then each in company of the others; by itself unless that was unsat."""
     import z3
 
@@ -51,7 +51,7 @@ def z3_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdict
         together.from_string(_together(batch, goals))
         status, used, reason = _z3_check(together, rlimit)
         if status == "unsat":
-            yield from _each(goals, used, time.monotonic() - start)
+            yield _each(goals, used, time.monotonic() - start)
             return
     negated = "".join(f"(assert {g.negated})\n" for g in goals)
     context = z3.Context()
@@ -72,7 +72,7 @@ def z3_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdict
             alone.from_string(batch.script(goal))
             status, more, reason = _z3_check(alone, rlimit)
             used += more
-        yield Verdict(status, used, reason, time.monotonic() - start)
+        yield [Verdict(status, used, reason, time.monotonic() - start)]
 
 
 def _together(batch: Batch, goals: list[Goal]) -> str:
@@ -81,10 +81,9 @@ def _together(batch: Batch, goals: list[Goal]) -> str:
     return f"{batch.prelude}(assert (or {negated}))\n(check-sat)\n"
 
 
-def _each(goals: list[Goal], used: int, seconds: float) -> Iterator[Verdict]:
+def _each(goals: list[Goal], used: int, seconds: float) -> list[Verdict]:
     """That all goals were proved at once, told of each."""
-    for _ in goals:
-        yield Verdict("unsat", used // len(goals), "", seconds / len(goals))
+    return [Verdict("unsat", used // len(goals), "", seconds / len(goals)) for _ in goals]
 
 
 def _z3_check(solver: Any, rlimit: int) -> tuple[str, int, str]:
@@ -105,14 +104,14 @@ def _z3_units(solver: Any) -> int:
 
 
 # -- cvc5 ------------------------------------------------------------------------
-def cvc5_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdict]:
+def cvc5_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[list[Verdict]]:
     """All goals at once; each by itself unless that was unsat."""
     start = time.monotonic()
     if len(goals) > 1:
         options = SETTINGS["cvc5"] | {"rlimit-per": str(rlimit)}
         solver, answer = cvc5_run(_together(batch, goals), options)
         if answer == "unsat":
-            yield from _each(goals, _cvc5_units(solver), time.monotonic() - start)
+            yield _each(goals, _cvc5_units(solver), time.monotonic() - start)
             return
     for goal in goals:
         start = time.monotonic()
@@ -124,7 +123,7 @@ def cvc5_answers(batch: Batch, goals: list[Goal], rlimit: int) -> Iterator[Verdi
             used += _cvc5_units(solver)
             if status != "unknown" or "INCOMPLETE" not in reason:
                 break
-        yield Verdict(status, used, reason.strip("()"), time.monotonic() - start)
+        yield [Verdict(status, used, reason.strip("()"), time.monotonic() - start)]
 
 
 def cvc5_run(script: str, options: dict[str, str]) -> tuple[Any, str]:
@@ -168,6 +167,6 @@ def _cvc5_units(solver: Any) -> int:
     return int(units["value"])
 
 
-Answers = Callable[[Batch, list[Goal], int], Iterator[Verdict]]
-#: What each solver says to some goals of a batch, within a budget for each goal.
+Answers = Callable[[Batch, list[Goal], int], Iterator[list[Verdict]]]
+#: What each solver says to the goals of a batch, some at a time, within a budget for each goal.
 SOLVERS: dict[str, Answers] = {"z3": z3_answers, "cvc5": cvc5_answers}

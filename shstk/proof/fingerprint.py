@@ -12,6 +12,7 @@ from typing import Any
 
 import z3
 
+from shstk.proof import lowlevel
 from shstk.proof.paths import Path
 from shstk.proof.sorts import NAMES, Universe
 from shstk.proof.terms import SymbolicCond, Tree
@@ -30,7 +31,9 @@ class Fingerprints:
 
     def __init__(self, universe: Universe) -> None:
         self._universe = universe
-        self._terms: dict[int, tuple[Any, str]] = {}  # by id, with the term, which keeps the id
+        self._nodes = lowlevel.Nodes(universe.left.ctx)
+        self._terms: dict[int, str] = {}  # by address
+        self._heads: dict[int, tuple[str, bool]] = {}  # of functions: without the arguments
 
     def path(self, path: Path, changes: Iterable[tuple[Any, Any]]) -> str:
         """Of all that is to be proved of a path; ``changes`` as ``Problems.changes`` has them."""
@@ -64,40 +67,47 @@ class Fingerprints:
 
     def term(self, term: Any) -> str:
         """Of a term."""
-        stack = [term]
+        known, nodes = self._terms, self._nodes
+        whole = nodes.at(term)
+        stack = [whole]
         while stack:
             at = stack[-1]
-            if at.get_id() in self._terms:
+            if at in known:
                 stack.pop()
                 continue
-            parts = at.children()
-            todo = [p for p in parts if p.get_id() not in self._terms]
+            parts = nodes.parts(at)
+            todo = [p for p in parts if p not in known]
             if todo:
                 stack += todo
                 continue
-            said = [self._terms[p.get_id()][1] for p in parts]
-            self._terms[at.get_id()] = at, _digest(_head(at), *_ordered(at, said))
+            head, ordered = self._head(at)
+            said = [known[p] for p in parts]
+            known[at] = _digest(head, *(said if ordered else sorted(said)))
             stack.pop()
-        return self._terms[term.get_id()][1]
+        return known[whole]
+
+    def _head(self, node: int) -> tuple[str, bool]:
+        """A term without its parts, and whether their order says anything."""
+        if not self._nodes.parts(node) or self._nodes.is_quantifier(node):
+            return _alone(self._nodes.term(node)), True
+        function = self._nodes.function(node)
+        known = self._heads.get(function)
+        if known is None:
+            declared = self._nodes.term(node).decl()
+            kind = declared.kind()
+            head = f"{kind} {declared.name()} {declared.params()}"
+            known = self._heads[function] = head, kind not in _UNORDERED
+        return known
 
 
-def _head(term: Any) -> str:
-    """A term without its parts."""
+def _alone(term: Any) -> str:
+    """A quantifier without its body, or a variable or constant."""
     if z3.is_quantifier(term):
         sorts = [str(term.var_sort(n)) for n in range(term.num_vars())]
         return f"quantifier {term.is_forall()} {term.is_lambda()} {sorts}"
     if z3.is_var(term):
         return f"variable {z3.get_var_index(term)} {term.sort()}"
-    if term.num_args() == 0:
-        return f"{term.sexpr()} {term.sort()}"
-    declared = term.decl()
-    return f"{declared.kind()} {declared.name()} {declared.params()}"
-
-
-def _ordered(term: Any, parts: list[str]) -> list[str]:
-    if z3.is_app(term) and term.decl().kind() in _UNORDERED:
-        return sorted(parts)
-    return parts
+    return f"{term.sexpr()} {term.sort()}"
 
 
 def _digest(*parts: str) -> str:

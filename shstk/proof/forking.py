@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 import z3
 
+from shstk.proof import lowlevel
+
 T = TypeVar("T")
 FEASIBLE_RLIMIT = 200_000  # z3 resource units for one question about feasibility
 
@@ -38,7 +40,34 @@ class Decision:
     @property
     def term(self) -> z3.BoolRef:
         """What the outcome says."""
-        return self.condition if self.outcome else z3.Not(self.condition)
+        return self.condition if self.outcome else lowlevel.negation(self.condition)
+
+
+class Excluding:
+    """What a solver excludes on the runs of a text: what they have in common is told it once."""
+
+    def __init__(self) -> None:
+        self._solver: z3.Solver | None = None
+        self._given: list[z3.BoolRef] = []  # each behind a push
+
+    def excluded(self, given: Sequence[z3.BoolRef], condition: z3.BoolRef) -> bool:
+        """Nothing makes a condition true where all that is given is."""
+        if self._solver is None:
+            self._solver = z3.SimpleSolver()
+            self._solver.set("rlimit", FEASIBLE_RLIMIT)
+        common = 0
+        for one, other in zip(self._given, given, strict=False):
+            if not lowlevel.same(one, other):
+                break
+            common += 1
+        if common < len(self._given):
+            self._solver.pop(len(self._given) - common)
+            del self._given[common:]
+        for term in given[common:]:
+            self._solver.push()
+            self._solver.add(term)
+            self._given.append(term)
+        return bool(self._solver.check(condition) == z3.unsat)
 
 
 @dataclass
@@ -51,23 +80,20 @@ class Fork:
     prefix: Sequence[Decision] = ()
     prune: bool = True
     decisions: list[Decision] = field(default_factory=list)
-    _solver: z3.Solver | None = None
+    solver: Excluding = field(default_factory=Excluding)
 
     def decide(self, condition: z3.BoolRef, shape: object = None) -> bool:
         """The truth of a condition on this path."""
-        condition = z3.simplify(condition)
-        if z3.is_true(condition):
-            return True
-        if z3.is_false(condition):
-            return False
+        condition = lowlevel.simplified(condition)
+        known = lowlevel.value(condition)
+        if known is not None:
+            return known
         at = len(self.decisions)
         if at < len(self.prefix):
             decision = self.prefix[at]
         else:
             decision = replace(self._new(condition), shape=shape)
         self.decisions.append(decision)
-        if self._solver is not None:
-            self._solver.add(decision.term)
         return decision.outcome
 
     def _new(self, condition: z3.BoolRef) -> Decision:
@@ -76,20 +102,17 @@ class Fork:
             return Decision(condition, known, forced=True)
         if not self.prune:
             return Decision(condition, True, forced=False)
-        if self._solver is None:
-            self._solver = z3.Solver()
-            self._solver.set("rlimit", FEASIBLE_RLIMIT)
-            self._solver.add(*(d.term for d in self.decisions))
-        if self._solver.check(condition) == z3.unsat:
+        given = [d.term for d in self.decisions]
+        if self.solver.excluded(given, condition):
             return Decision(condition, False, forced=True)
-        if self._solver.check(z3.Not(condition)) == z3.unsat:
+        if self.solver.excluded(given, lowlevel.negation(condition)):
             return Decision(condition, True, forced=True)
         return Decision(condition, True, forced=False)
 
     def _known(self, condition: z3.BoolRef) -> bool | None:
         """The outcome, if the very same condition was decided before."""
         for d in self.decisions:
-            if d.condition.eq(condition):
+            if lowlevel.same(d.condition, condition):
                 return d.outcome
         return None
 
@@ -111,9 +134,10 @@ class Ending(Generic[T]):
 def endings(text: Callable[[Fork], T], prune: bool = True) -> Iterator[Ending[T]]:
     """Every run of a text, depth first.  ``prune``: leave out what a solver finds impossible."""
     stack: list[tuple[Decision, ...]] = [()]
+    solver = Excluding()
     while stack:
         prefix = stack.pop()
-        fork = Fork(prefix, prune)
+        fork = Fork(prefix, prune, solver=solver)
         try:
             ending = Ending(fork, text(fork), None)
         except Stop as stop:

@@ -9,7 +9,7 @@ the terms that the formulas apply a state variable to.  Solvers see no quantifie
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,8 +52,8 @@ class Universal:
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from others: its name and its guard's id."""
-        return self.name, self.guard.get_id() if self.guard is not None else None
+        """What tells it from others: its name and its guard's address."""
+        return self.name, lowlevel.address(self.guard) if self.guard is not None else None
 
 
 @dataclass
@@ -90,11 +90,12 @@ class Grounder:
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
         self._count = itertools.count()
-        self._places: dict[int, tuple[Any, tuple[Place, ...]]] = {}
+        self.nodes = lowlevel.Nodes(universe.left.ctx)
+        self._places: dict[int, tuple[Place, ...]] = {}
         self._patterns: dict[tuple[Any, ...], Schema | None] = {}
         self._texts: dict[int, tuple[Any, str]] = {}
         self._instances: dict[tuple[Any, ...], Instance] = {}
-        self._kept: list[Any] = []  # terms whose ids are keys must not be freed
+        self._kept: list[Any] = []  # terms whose addresses are keys must not be freed
 
     # -- conditions ------------------------------------------------------------------
     def assumed(
@@ -171,10 +172,10 @@ class Grounder:
     ) -> Instance:
         """A universal at some terms; kept, because paths share most of them.
 
-        ``key``: the universal's, then the terms' ids, if they are known already.
+        ``key``: the universal's, then the terms' addresses, if they are known already.
         """
         if key is None:
-            key = (*universal.key, *(o.get_id() for o in objects))
+            key = (*universal.key, *lowlevel.addresses(objects))
         known = self._instances.get(key)
         if known is None:
             known = self._instance(universal, objects)
@@ -285,48 +286,41 @@ class Grounder:
 
     def text(self, term: Any) -> str:
         """A term as text, without the bars around its names."""
-        known = self._texts.get(term.get_id())
+        at = lowlevel.address(term)
+        known = self._texts.get(at)
         if known is None:
             known = term, " ".join(term.sexpr().split()).replace("|", "")
-            self._texts[term.get_id()] = known
+            self._texts[at] = known
         return known[1]
 
     # -- where formulas look ------------------------------------------------------------
     def places(self, term: Any) -> tuple[Place, ...]:
         """The indices at which a formula reads a state variable."""
-        known = self._places.get(term.get_id())
-        if known is not None:
-            return known[1]
-        found: dict[tuple[int, ...], Place] = {}
-        seen: set[int] = set()
-        stack = [term]
-        while stack:
-            t = stack.pop()
-            if t.get_id() in seen:
-                continue
-            seen.add(t.get_id())
-            args = t.children()
-            stack += args
-            if 0 < len(args) <= 2 and z3.is_app_of(t, z3.Z3_OP_UNINTERPRETED):
-                if not any(z3.is_var(a) for a in args):
-                    found[tuple(a.get_id() for a in args)] = tuple(args)
-        out = tuple(found.values())
-        self._places[term.get_id()] = (term, out)
-        return out
+        nodes = self.nodes
+        whole = nodes.at(term)
+        known = self._places.get(whole)
+        if known is None:
+            read = self._read_at(whole)
+            known = self._places[whole] = tuple(tuple(nodes.term(a) for a in at) for at in read)
+        return known
+
+    def _read_at(self, whole: int) -> Iterable[tuple[int, ...]]:
+        nodes = self.nodes
+        found: dict[tuple[int, ...], None] = {}
+        for node, at in nodes.below(whole):
+            if 0 < len(at) <= 2 and at not in found:
+                if nodes.operator(node) == z3.Z3_OP_UNINTERPRETED:
+                    if not any(nodes.is_variable(a) for a in at):
+                        found[at] = None
+        return found
 
     def named(self, term: Any, places: Sequence[Place]) -> tuple[Place, ...]:
         """The tasks that a formula speaks about by what a variable of a place holds."""
-        at = {tuple(t.get_id() for t in p) for p in places}
-        found: dict[int, Place] = {}
-        stack = [term]
-        seen: set[int] = set()
-        while stack:
-            t = stack.pop()
-            if t.get_id() not in seen:
-                seen.add(t.get_id())
-                args = t.children()
-                stack += args
-                if args and t.sort().eq(self.universe.sorts[Sort.TASK]):
-                    if tuple(a.get_id() for a in args) in at:
-                        found[t.get_id()] = (t,)
-        return tuple(found.values())
+        at = {lowlevel.addresses(p) for p in places}
+        task = lowlevel.address(self.universe.sorts[Sort.TASK])
+        nodes = self.nodes
+        return tuple(
+            (nodes.term(node),)
+            for node, parts in nodes.below(nodes.at(term))
+            if parts in at and nodes.sort(node) == task
+        )

@@ -60,7 +60,7 @@ class Heap:
             if known is not None:
                 return value(*at) if known else old(*at)
             new, kept = value(*at), old(*at)
-            return new if new.eq(kept) else lowlevel.choice(here, new, kept)
+            return new if lowlevel.same(new, kept) else lowlevel.choice(here, new, kept)
 
         self._read[field] = read
         self.touched.add(field)
@@ -70,7 +70,7 @@ def _same(at: tuple[Any, ...], index: tuple[Any, ...]) -> z3.BoolRef:
     """Equal, as far as the terms themselves show; otherwise a condition."""
     parts = []
     for a, b in zip(at, index, strict=True):
-        if a.eq(b):
+        if lowlevel.same(a, b):
             continue
         if _distinct(a, b):
             return z3.BoolVal(False)
@@ -82,5 +82,14 @@ def _same(at: tuple[Any, ...], index: tuple[Any, ...]) -> z3.BoolRef:
 
 def _distinct(a: Any, b: Any) -> bool:
     """Two members of an enumeration that are not the same."""
-    constants = all(z3.is_app(x) and x.num_args() == 0 for x in (a, b))
-    return constants and bool(z3.is_false(z3.simplify(a == b)))
+    at = lowlevel.addresses((a, b))
+    known = _DISTINCT.get(at)
+    if known is None:
+        constants = all(z3.is_app(x) and x.num_args() == 0 for x in (a, b))
+        known = a, b, constants and bool(z3.is_false(z3.simplify(a == b)))
+        if constants:
+            _DISTINCT[at] = known
+    return known[2]
+
+
+_DISTINCT: dict[tuple[int, ...], tuple[Any, Any, bool]] = {}  # by address, with the constants

@@ -67,7 +67,7 @@ class Induction:
     @property
     def batches(self) -> list[Batch]:
         """All obligations."""
-        return [self.initial, *self.coverage, *(p.batch for p in self.proved)]
+        return [self.initial, *self.coverage, *(b for p in self.proved for b in p.batches)]
 
 
 @dataclass
@@ -216,8 +216,10 @@ def induction(
 def _give_up(proved: Proved, goals: Collection[str]) -> None:
     """Do not prove some goals of a path."""
     if goals:
-        left = tuple(g for g in proved.batch.goals if g.name not in goals)
-        proved.batch = replace(proved.batch, goals=left)
+        proved.batches = tuple(
+            replace(b, goals=tuple(g for g in b.goals if g.name not in goals))
+            for b in proved.batches
+        )
         proved.failing += tuple(sorted(goals))
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import z3
 
-from shstk.proof.asserted import Asserted, Guards
+from shstk.proof.asserted import Asserted, Every, Guards
 from shstk.proof.ground import Instance
 from shstk.proof.instances import Only
 from shstk.proof.problem import Premises, Problem
 
 NOT_ASKED = "not asked"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,45 @@ class Found:
     needed: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Proof:
+    """Claims of a path, by number, that follow from some premises.
+
+    ``late``: from no hinted ones, but from all.
+    """
+
+    claims: tuple[int, ...]
+    premises: Premises
+    late: bool = False
+
+
+Answer = tuple[list[Proof], dict[int, str]]  # what follows; what does not, and why
+
+
 class PathSolver:
     """A problem, asked about with the hinted premises, or, where these are too few, with all."""
 
     def __init__(self, problem: Problem, only: Only, guards: Guards) -> None:
         self.problem = problem
-        self.failing: dict[int, str] = {}
+        self.failing: dict[int, str] = {}  # of whatever was asked
         self.used: Premises = []  # the premises of the last proof of all claims
-        self._last: tuple[Premises, frozenset[int]] = ([], frozenset())  # proof, claims proved
         self.ever: dict[int, tuple[str, Instance]] = {}  # of any proof, by the instance's id
-        self._guards = guards
         self._few = Asserted(problem, problem.premises_at(only), guards)
 
     @cached_property
     def all(self) -> Asserted:
         """With every instance."""
-        return Asserted(self.problem, self.problem.premises, self._guards)
+        return Every(self._few)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The claims' names, by their numbers."""
+        return [c.name for c in self.problem.claims]
+
+    @cached_property
+    def claims(self) -> frozenset[str]:
+        """The claims of the pool that are to be proved here, if they are kept."""
+        return frozenset(c.name for c in self.problem.claims if c.kind == "invariant")
 
     def pending(self, kept: Collection[str], events: bool = True) -> list[int]:
         """The claims that are still to be proved; those about events, if they are asked for."""
@@ -56,41 +80,99 @@ class PathSolver:
             and (c.name in kept if c.kind == "invariant" else events or c.kind == "need")
         ]
 
-    def proof(self, kept: Collection[str], wanted: Sequence[int]) -> Premises | None:
+    # -- claims ------------------------------------------------------------------------
+    def check(self, kept: frozenset[str], wanted: Sequence[int]) -> Answer:
+        """Which of these claims follow, and which do not."""
+        proofs, hard = self._hinted(kept, wanted)
+        failing = dict[int, str]()
+        while hard:
+            bad = self._failing(kept, hard)
+            if not bad:
+                proofs.append(Proof(tuple(hard), self._noted(self.all.core())))
+                break
+            failing |= bad
+            hard = [n for n in hard if n not in bad]
+        return proofs, failing
+
+    def events(self, kept: frozenset[str], wanted: Sequence[int], failed: set[str]) -> Answer:
+        """The same of claims about events, once it is known what can be kept.
+
+        What does not follow from the hinted instances is asked with all; but a conjunct that
+        has ``failed`` somewhere is not proved, and so is not asked again.
+        """
+        proofs, hard = self._hinted(kept, wanted)
+        failing = dict[int, str]()
+        late: list[int] = []
+        used: Premises = []
+        for n in hard:
+            name = conjunct(self.names[n])
+            if name in failed:
+                failing[n] = NOT_ASKED
+            elif bad := self._failing(kept, [n]):
+                failing |= bad
+                failed.add(name)
+            else:
+                late.append(n)
+                used += self.all.core()
+        if late:
+            proofs.append(Proof(tuple(late), self._noted(distinct(used)), late=True))
+        return proofs, failing
+
+    def proof(self, kept: frozenset[str], wanted: Sequence[int]) -> Premises | None:
         """The premises from which these claims follow; None: they do not, as far as is known."""
-        easy, hard = self._parted(kept, wanted)
-        used = easy
+        proofs, hard = self._hinted(kept, wanted)
+        used = [p for proof in proofs for p in proof.premises]
         if hard:
             if self.all.ask(kept, hard) != z3.unsat:
                 return None
-            used = [*easy, *self.all.core()]
-        self._note(used)
-        return _distinct(used)
+            used += self._noted(self.all.core())
+        return distinct(used)
 
-    def _parted(self, kept: Collection[str], wanted: Sequence[int]) -> tuple[Premises, list[int]]:
-        """The hinted premises from which some claims follow, and the other claims."""
+    def missing(self, kept: Collection[str], lemma: str) -> list[str]:
+        """Claims of the path that do not follow without a lemma; there may be others."""
+        rest = frozenset(kept) - {lemma}
+        wanted = [n for n in self.pending(kept) if self.names[n] != lemma]
+        if not wanted or self.proof(rest, wanted) is not None:
+            return []
+        # Those that are false in a model, where the solver has one.
+        false = self.all.false(wanted) if self.all.ask(rest, wanted) == z3.sat else []
+        return [self.names[n] for n in false]
+
+    def _hinted(self, kept: frozenset[str], wanted: Sequence[int]) -> tuple[list[Proof], list[int]]:
+        """What follows from hinted premises, and the other claims."""
         easy, hard = list(wanted), list[int]()
         while easy:
             answer = self._few.ask(kept, easy)
             if answer == z3.unsat:
-                return self._few.core(), hard
+                return [Proof(tuple(easy), self._noted(self._few.core()))], sorted(hard)
             false = self._few.false(easy) if answer == z3.sat else []
             false = false or easy
             hard += false
             easy = [n for n in easy if n not in false]
-        return [], hard
+        return [], sorted(hard)
 
-    def _note(self, used: Premises) -> None:
+    def _failing(self, kept: frozenset[str], hard: Sequence[int]) -> dict[int, str]:
+        """Some of these claims that fail with every instance, and why; none: there is a proof."""
+        answer = self.all.ask(kept, hard)
+        if answer == z3.unsat:
+            return {}
+        why, bad = "sat", self.all.false(hard) if answer == z3.sat else []
+        if not bad:
+            # One by one, so that only what is hard is given up.
+            why = UNKNOWN
+            bad = [n for n in hard if self.all.ask(kept, [n]) != z3.unsat] or [*hard[:1]]
+        failing = dict.fromkeys(bad, why)
+        self.failing |= failing
+        return failing
+
+    def _noted(self, used: Premises) -> Premises:
         self.ever.update((made.id, (name, made)) for name, made in used)
+        return used
 
+    # -- what can happen ------------------------------------------------------------------
     def possible(self, kept: Collection[str]) -> Any:
         """Can the path be taken, as far as is known?"""
         return self.all.possible(kept)
-
-    @cached_property
-    def claims(self) -> frozenset[str]:
-        """The claims of the pool that are to be proved here, if they are kept."""
-        return frozenset(c.name for c in self.problem.claims if c.kind == "invariant")
 
     def witnessed(
         self, kept: Collection[str], wanted: Collection[str]
@@ -106,77 +188,8 @@ class PathSolver:
         if found:
             found, more = self.all.witnessed(kept, found)
             used = [*used, *more]
-        self._note(used)
+        self._noted(used)
         return frozenset(events[n].name for n in found), used
-
-    def missing(self, kept: Collection[str], lemma: str) -> list[str]:
-        """Claims of the path that do not follow without a lemma; there may be others."""
-        rest = set(kept) - {lemma}
-        wanted = [n for n in self.pending(kept) if self.problem.claims[n].name != lemma]
-        if not wanted or self.proof(rest, wanted) is not None:
-            return []
-        return [self.problem.claims[n].name for n in self._false(rest, wanted)]
-
-    def _false(self, kept: Collection[str], wanted: Sequence[int]) -> list[int]:
-        """Claims that are false in a model, where the solver has one."""
-        return self.all.false(wanted) if self.all.ask(kept, wanted) == z3.sat else []
-
-    def check(self, kept: Collection[str]) -> Found:
-        """Every claim that others may rest on; those that fail once are not asked again."""
-        easy, hard = self._parted(kept, self.pending(kept, events=False))
-        used = easy
-        while hard:
-            bad, proof = self._failing(kept, hard)
-            used = [*easy, *proof]
-            hard = [n for n in hard if n not in bad] if bad else []
-        self._note(used)
-        self._last = used, frozenset(self.pending(kept, events=False))
-        claims = self.problem.claims
-        # What failed before fails again, should it be asked.
-        failing = [n for n in self.failing if claims[n].kind == "need" or claims[n].name in kept]
-        unknown = [claims[n].name for n in failing if self.failing[n] == "unknown"]
-        names = tuple(claims[n].name for n in failing)
-        return Found(self.problem.path.name, names, tuple(unknown), lemmas(used))
-
-    def _failing(self, kept: Collection[str], hard: Sequence[int]) -> tuple[list[int], Premises]:
-        """Some of these claims that fail with every instance; or none, and their proof."""
-        answer = self.all.ask(kept, hard)
-        if answer == z3.unsat:
-            return [], self.all.core()
-        why, bad = "sat", self.all.false(hard) if answer == z3.sat else []
-        if not bad:
-            # One by one, so that only what is hard is given up.
-            why = "unknown"
-            bad = [n for n in hard if self.all.ask(kept, [n]) != z3.unsat] or [*hard[:1]]
-        self.failing |= dict.fromkeys(bad, why)
-        return bad, []
-
-    def events(self, kept: Collection[str], failed: set[str]) -> frozenset[str]:
-        """Every claim about an event, once it is known what can be kept.
-
-        What does not follow from the hinted instances is asked with all; but a conjunct that
-        has ``failed`` somewhere is not proved, and so is not asked again.  Returns what only
-        all instances prove.
-        """
-        known, proved = self._last
-        if not lemmas(known) <= frozenset(kept):
-            known, proved = [], frozenset()
-        easy, hard = self._parted(kept, [n for n in self.pending(kept) if n not in proved])
-        late: list[int] = []
-        for n in hard:
-            claimed = self.problem.claims[n]
-            # What is written through has to be there on every path.
-            name = conjunct(claimed.name) if claimed.kind == "event" else ""
-            if name in failed:
-                self.failing[n] = NOT_ASKED
-            elif not self._failing(kept, [n])[0]:
-                late.append(n)
-            elif name:
-                failed.add(name)
-        proof = self.proof(kept, late) if late else []
-        self.used = _distinct([*known, *easy, *(proof or [])])
-        self._note(self.used)
-        return frozenset(self.problem.claims[n].name for n in late)
 
 
 def conjunct(goal: str) -> str:
@@ -184,7 +197,7 @@ def conjunct(goal: str) -> str:
     return goal.rsplit(" ", 1)[0]
 
 
-def _distinct(premises: Premises) -> Premises:
+def distinct(premises: Premises) -> Premises:
     """Each premise once."""
     return list({made.id: (name, made) for name, made in premises}.values())
 

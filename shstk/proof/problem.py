@@ -62,7 +62,7 @@ class Problem:
 
     def look(self, where: Iterable[Place]) -> None:
         """Universals are to be instantiated there."""
-        self.places.update((tuple(t.get_id() for t in p), p) for p in where)
+        self.places.update([(lowlevel.addresses(p), p) for p in where])
 
 
 class Problems:
@@ -79,6 +79,12 @@ class Problems:
         self.names = frozenset(i.name for i in pool)
         self.universals = [self._universal(i) for i in pool]
         self.claims = [(i, self._refuted(u)) for i, u in zip(pool, self.universals, strict=True)]
+        nodes = self.grounder.nodes
+        self._functions = [
+            frozenset(nodes.functions(nodes.at(before[0]))) if before else frozenset()
+            for _, before in self.claims
+        ]
+        self._seen: dict[int, tuple[Path, list[tuple[Any, Any]], str]] = {}
 
     def _universal(self, invariant: Invariant) -> Universal:
         def body(*objects: Any) -> Any:
@@ -106,9 +112,9 @@ class Problems:
 
     def problem(self, path: Path) -> Problem:
         """What is to be proved of a path."""
-        changes = self.changes(path)
+        changes, fingerprint = self._changed(path)
         # Not by its number: another design has the path elsewhere.
-        tag = f"{path.step.name}.{self.fingerprints.path(path, changes)[:12]}"
+        tag = f"{path.step.name}.{fingerprint[:12]}"
         problem = Problem(path, self.grounder, self.names, [*self.universals], tag)
         problem.given += [Instance(axiom, id=axiom.get_id()) for axiom in self.universe.axioms]
         naming = Naming(tag)
@@ -121,17 +127,31 @@ class Problems:
             problem.universals += made.universals
         for _, body in changes:
             problem.look(self.grounder.places(body))
-        written = _written(changes)
+        written = self._written(changes)
+        moved: set[tuple[int, ...]] = set()
         for claimed, where, more in self._claims(path, changes, naming):
             problem.claims.append(claimed)
             problem.look(where)
-            problem.look(p for place in where for p in _moved(place, written))
+            for place in where:
+                at = lowlevel.addresses(place)
+                if at not in moved:
+                    moved.add(at)
+                    problem.look(self._moved(place, written))
             problem.universals += more
         return problem
 
     def fingerprint(self, path: Path) -> str:
         """What tells a path from all of which something else is to be proved."""
-        return self.fingerprints.path(path, self.changes(path))
+        return self._changed(path)[1]
+
+    def _changed(self, path: Path) -> tuple[list[tuple[Any, Any]], str]:
+        """What changes on a path, and its fingerprint: asked for more than once."""
+        known = self._seen.get(id(path))
+        if known is None:
+            changes = self.changes(path)
+            known = path, changes, self.fingerprints.path(path, changes)
+            self._seen[id(path)] = known
+        return known[1:]
 
     def changes(self, path: Path) -> list[tuple[Any, Any]]:
         """For each changed variable its function, and what it is afterwards as a body for it."""
@@ -149,14 +169,13 @@ class Problems:
     def _claims(
         self, path: Path, changes: list[tuple[Any, Any]], naming: Naming
     ) -> Iterable[tuple[Claimed, tuple[Place, ...], list[Universal]]]:
-        for invariant, before in self.claims:
+        after = self._after(changes)
+        for number, (invariant, before) in enumerate(self.claims):
             if before is None:
                 yield self._about(invariant, path.world.heap, naming)
-                continue
-            term, where = before
-            now = z3.substitute_funs(term, *changes) if changes else term
-            if not now.eq(term):  # otherwise no variable that it speaks about changes
-                yield Claimed(invariant.name, "invariant", lowlevel.negation(now)), where, []
+            elif number in after:  # otherwise no variable that it speaks about changes
+                negated = lowlevel.negation(after[number])
+                yield Claimed(invariant.name, "invariant", negated), before[1], []
         for number, event in enumerate(path.events):
             made = self.grounder.refuted(event.name, event.holds, naming=naming)
             claimed = Claimed(f"{event.name} {number}", "event", made.formula)
@@ -165,6 +184,17 @@ class Problems:
         for number, (what, real_) in enumerate(path.needs):
             claimed = Claimed(f"{what} exists {number}", "need", z3.Not(real_))
             yield claimed, self.grounder.places(real_), []
+
+    def _after(self, changes: list[tuple[Any, Any]]) -> dict[int, Any]:
+        """The claims without existentials that changes change, by number, as they are then."""
+        changed = {lowlevel.address(function) for function, _ in changes}
+        terms = {
+            number: before[0]
+            for number, (_, before) in enumerate(self.claims)
+            if before and not changed.isdisjoint(self._functions[number])
+        }
+        now = lowlevel.after(list(terms.values()), changes) if terms else []
+        return {n: new for n, new in zip(terms, now, strict=True) if new is not None}
 
     def _about(
         self, invariant: Invariant, heap: Heap, naming: Naming | None = None
@@ -194,28 +224,33 @@ class Problems:
                     [],
                 )
 
+    # -- what has been written ----------------------------------------------------------
+    def _written(self, changes: list[tuple[Any, Any]]) -> dict[int, list[Any]]:
+        """What each changed reference can be afterwards, as far as it is no longer a variable's.
 
-def _written(changes: list[tuple[Any, Any]]) -> dict[str, list[Any]]:
-    """What each changed reference can be afterwards, as far as it is no longer a variable's."""
-    out = {}
-    for function, body in changes:
-        leaves: dict[int, Any] = {}
-        stack = [body]
-        while stack:
-            t = stack.pop()
-            if z3.is_app_of(t, z3.Z3_OP_ITE):
-                stack += [t.arg(2), t.arg(1)]
-            elif not _has_variable(t):
-                leaves.setdefault(t.get_id(), t)
-        out[str(function)] = list(leaves.values())
-    return out
+        By the function's address.
+        """
+        nodes = self.grounder.nodes
+        out = {}
+        for function, body in changes:
+            leaves: dict[int, Any] = {}
+            stack = [nodes.at(body)]
+            while stack:
+                node = stack.pop()
+                parts = nodes.parts(node)
+                if len(parts) == 3 and nodes.operator(node) == z3.Z3_OP_ITE:
+                    stack += [parts[2], parts[1]]
+                elif not any(nodes.is_variable(n) for n, _ in nodes.below(node)):
+                    leaves[node] = nodes.term(node)
+            out[lowlevel.address(function)] = list(leaves.values())
+        return out
 
-
-def _has_variable(term: Any) -> bool:
-    return z3.is_var(term) or any(_has_variable(c) for c in term.children())
-
-
-def _moved(place: Place, written: dict[str, list[Any]]) -> Iterable[Place]:
-    """Where a claim looks after the step, if what leads there has been written."""
-    choices = [[t, *written.get(str(t.decl()), [])] if t.num_args() else [t] for t in place]
-    yield from (p for p in itertools.product(*choices))
+    def _moved(self, place: Place, written: dict[int, list[Any]]) -> Iterable[Place]:
+        """Where a claim looks after the step, if what leads there has been written."""
+        nodes = self.grounder.nodes
+        choices = []
+        for term in place:
+            at = nodes.at(term)
+            more = written.get(nodes.function(at), []) if nodes.parts(at) else []
+            choices.append([term, *more])
+        return itertools.product(*choices)

@@ -114,7 +114,8 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _line(key: str, verdict: Verdict) -> bytes:
-    body = f"{key} {json.dumps(astuple(verdict))}"
+    v = verdict
+    body = f"{key} {json.dumps([v.status, v.rlimit_used, v.reason, v.seconds])}"
     return f"{body} {hashlib.sha256(body.encode()).hexdigest()}".encode()
 
 

@@ -9,11 +9,14 @@ from shstk.proof.batch import Batch
 
 @dataclass
 class Proved:
-    """The obligations of a path, after the last round, and the lemmas that each claim needs."""
+    """The obligations of a path, after the last round, and the lemmas that each claim needs.
+
+    ``batches``: proofs that use other premises are texts of their own.
+    """
 
     step: str
     path: str
-    batch: Batch
+    batches: tuple[Batch, ...]
     needed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     failing: tuple[str, ...] = ()  # of the claims about events
     unsafe: bool = False  # something may be written through NULL

@@ -2,7 +2,7 @@
 
 Most steps are the same text in most designs, and of those that are not most paths are the
 same: what is assumed there, what changes, what is claimed.  What was found out on a path, where
-some lemmas were assumed, is an answer also where others are, if it follows:
+some lemmas were assumed, is an answer also where others are, if it follows, goal by goal:
 
 * what was proved, as long as the lemmas that the proof used are assumed;
 * what failed, as long as no more is assumed.
@@ -12,106 +12,181 @@ Whatever does not follow is not answered, and asked of the path itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from shstk.proof.batch import Batch
-from shstk.proof.path_solver import NOT_ASKED, Found, conjunct
+from shstk.proof.path_solver import NOT_ASKED, UNKNOWN, Found, conjunct
 from shstk.proof.proved import Proved
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What a path has shown of the claims that others may rest on, when ``kept`` was assumed."""
+class Proven:
+    """Goals of a path that follow from some premises.
 
-    kept: frozenset[str]
-    claims: frozenset[str]  # about states: those of the pool that the path may break
-    found: Found
+    ``needed``: the lemmas that these are of.  ``late``: with these lemmas the hinted instances
+    were not enough; None if they were.  ``batch``: the text, where it has been needed.
+    """
 
-    def answer(self, kept: frozenset[str]) -> Found | None:
-        """The same where something else is assumed, if that follows."""
-        f = self.found
-        failing = tuple(n for n in f.failing if n in kept or n not in self.claims)
-        proved = (self.claims & self.kept).difference(f.failing)
-        asked = (self.claims & kept).difference(failing)
-        if not (f.needed <= kept and asked <= proved):
-            return None
-        if (failing and not kept <= self.kept) or (f.unknown and kept != self.kept):
-            return None
-        return replace(f, failing=failing, unknown=tuple(n for n in f.unknown if n in failing))
+    goals: tuple[str, ...]
+    needed: frozenset[str]
+    late: frozenset[str] | None = None
+    batch: Batch | None = None
+
+    def follows(self, kept: frozenset[str]) -> bool:
+        """The same is so, in the same way, where something else is assumed."""
+        return self.needed <= kept and (self.late is None or kept <= self.late)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A path's obligations when ``kept`` was assumed; ``open``: what fails of events, and why."""
+class Open:
+    """Goals of a path that do not follow when ``kept`` is assumed, and why."""
 
     kept: frozenset[str]
-    claims: frozenset[str]
-    needed: frozenset[str]
-    open: dict[str, str]
-    proved: Proved
+    goals: dict[str, str]
 
-    def answer(self, kept: frozenset[str], failed: set[str]) -> Proved | None:
-        """The obligations where something else is kept, if they follow; ``failed`` as they go."""
-        goals = {g.name for g in self.proved.batch.goals}
-        if not (self.needed <= kept and self.claims & kept <= goals):
-            return None
-        bad = self.open or self.proved.unsafe
-        if (bad and not kept <= self.kept) or (self.proved.unknown and kept != self.kept):
-            return None
-        if any(why == NOT_ASKED and conjunct(g) not in failed for g, why in self.open.items()):
-            return None
-        failed |= {conjunct(g) for g in self.open}
-        left = tuple(
-            g for g in self.proved.batch.goals if g.name in kept or g.name not in self.claims
-        )
-        return replace(self.proved, batch=replace(self.proved.batch, goals=left))
+    def why(self, goal: str, kept: frozenset[str]) -> str | None:
+        """Why a goal does not follow where something else is assumed, if that is so."""
+        why = self.goals.get(goal)
+        same = kept == self.kept if why == UNKNOWN else kept <= self.kept
+        return why if same else None
 
 
 @dataclass(frozen=True)
 class Witnessed:
-    """Whether the premises of some claims about events may be true, when ``kept`` was assumed."""
+    """Events whose claims' premises may be true when ``kept`` was assumed, and those that not.
+
+    ``needed``: what excludes the others.
+    """
 
     kept: frozenset[str]
-    said: dict[str, bool]
-    needed: frozenset[str]  # what excludes those that may not
-
-    def answer(self, kept: frozenset[str], events: Collection[str]) -> frozenset[str] | None:
-        """Of these events those that may, where something else is assumed, if that follows."""
-        if not self.said.keys() >= set(events):
-            return None
-        true = frozenset(e for e in events if self.said[e])
-        if (true and not kept <= self.kept) or (
-            len(true) < len(events) and not self.needed <= kept
-        ):
-            return None
-        return true
+    possible: frozenset[str]
+    excluded: frozenset[str]
+    needed: frozenset[str]
 
 
 @dataclass
 class PathRecord:
-    """What a path has shown, whatever its name is in a design."""
+    """What a path has shown, whatever its name is in a design.
 
-    checked: list[Checked] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
+    ``claims``: the kinds of its goals, by their names; None before that was asked.
+    """
+
+    claims: dict[str, str] | None = None
+    proofs: list[Proven] = field(default_factory=list)
+    open: list[Open] = field(default_factory=list)
     witnessed: list[Witnessed] = field(default_factory=list)
 
+    # -- goals -------------------------------------------------------------------------
+    def wanted(self, kept: Collection[str], events: bool) -> list[str]:
+        """What is to be proved where some lemmas are kept: without claims about events, or all."""
+        return [
+            name
+            for name, kind in (self.claims or {}).items()
+            if (name in kept if kind == "invariant" else events or kind == "need")
+        ]
+
+    def proved(
+        self,
+        goals: Collection[str],
+        kept: frozenset[str],
+        will_do: Callable[[Proven], bool] = lambda _: True,
+    ) -> list[tuple[Proven, tuple[str, ...]]]:
+        """Proofs of some of the goals, of those that will do, and which goals each is for."""
+        left = dict.fromkeys(goals)
+        out = []
+        for proof in self.proofs:
+            if proof.follows(kept) and will_do(proof):
+                those = tuple(g for g in proof.goals if g in left)
+                if those:
+                    out.append((proof, those))
+                for goal in those:
+                    del left[goal]
+        return out
+
+    def failing(self, goals: Iterable[str], kept: frozenset[str]) -> dict[str, str]:
+        """Which of the goals do not follow, and why: of what was not asked, until it was."""
+        out: dict[str, str] = {}
+        for goal in goals:
+            said = [why for o in self.open if (why := o.why(goal, kept)) is not None]
+            if said:
+                out[goal] = next((why for why in said if why != NOT_ASKED), NOT_ASKED)
+        return out
+
+    # -- answers ------------------------------------------------------------------------
     def check(self, path: str, kept: frozenset[str]) -> Found | None:
-        """As ``PathSolver.check``, if that is known; ``path`` is the name."""
-        answers = (c.answer(kept) for c in self.checked)
-        known = next((a for a in answers if a is not None), None)
-        return known and replace(known, path=path)
+        """As ``StepProof.check``, if that is known; ``path`` is the name."""
+        if self.claims is None:
+            return None
+        goals = self.wanted(kept, events=False)
+        why = {g: w for g, w in self.failing(goals, kept).items() if w != NOT_ASKED}
+        proofs = self.proved([g for g in goals if g not in why], kept)
+        if len(why) + sum(len(those) for _, those in proofs) < len(goals):
+            return None
+        unknown = tuple(g for g, w in why.items() if w == UNKNOWN)
+        needed = frozenset[str]().union(*(proof.needed for proof, _ in proofs))
+        return Found(path, tuple(why), unknown, needed)
 
-    def end(self, path: str, kept: frozenset[str], failed: set[str]) -> Proved | None:
-        """The obligations of the path of that name, if they are known."""
-        answers = (e.answer(kept, failed) for e in self.ended)
-        known = next((a for a in answers if a is not None), None)
-        return known and replace(known, path=path, batch=replace(known.batch, name=path))
+    def end(self, step: str, path: str, kept: frozenset[str], failed: set[str]) -> Proved | None:
+        """The obligations of the path of that name, if they are known; ``failed`` as they go."""
+        if self.claims is None:
+            return None
+        goals = self.wanted(kept, events=True)
+        proofs = self.proved(goals, kept, written)
+        proved = {g for _, those in proofs for g in those}
+        left = [g for g in goals if g not in proved]
+        why = settled(self.claims, self.failing(left, kept), failed)
+        if len(why) < len(left):
+            return None
+        failed |= {conjunct(g) for g in why if self.claims[g] == "event"}
+        out = Proved(step, path, parts(path, proofs))
+        out.failing = tuple(g for g in why if self.claims[g] == "event")
+        out.unsafe = any(self.claims[g] == "need" for g in why)
+        out.unknown = tuple(g for g, w in why.items() if w == UNKNOWN)
+        out.late = frozenset(g for p, those in proofs if p.late is not None for g in those)
+        return out
 
-    def witness(self, kept: frozenset[str], events: Collection[str]) -> frozenset[str] | None:
-        """As ``PathSolver.witnessed``, if that is known."""
-        answers = (w.answer(kept, events) for w in self.witnessed)
-        return next((a for a in answers if a is not None), None)
+    def witness(self, kept: frozenset[str], events: Collection[str]) -> dict[str, bool]:
+        """Of these events those of which it is known whether their premise may be true."""
+        out = dict[str, bool]()
+        for w in self.witnessed:
+            if kept <= w.kept:
+                out |= dict.fromkeys(w.possible.intersection(events), True)
+            if w.needed <= kept:
+                out |= dict.fromkeys(w.excluded.intersection(events), False)
+        return out
+
+
+def written(proof: Proven) -> bool:
+    """The text of a proof is there."""
+    return proof.batch is not None
+
+
+def settled(
+    claims: Mapping[str, str], why: Mapping[str, str], failed: Collection[str]
+) -> dict[str, str]:
+    """Of goals that are open those that stay so.
+
+    What was not asked is, unless its conjunct has ``failed``; in the order of the goals.
+    """
+    now = set(failed)
+    out = {}
+    for goal in (g for g in claims if g in why):
+        if why[goal] != NOT_ASKED or conjunct(goal) in now:
+            out[goal] = why[goal]
+            now |= {conjunct(goal)} if claims[goal] == "event" else set()
+    return out
+
+
+def parts(path: str, proofs: Iterable[tuple[Proven, tuple[str, ...]]]) -> tuple[Batch, ...]:
+    """The texts of some proofs, of each the goals that it is for."""
+    out: list[Batch] = []
+    for proof, those in proofs:
+        assert proof.batch is not None
+        name = f"{path}, part {len(out) + 1}" if out else path
+        goals = tuple(g for g in proof.batch.goals if g.name in those)
+        out.append(replace(proof.batch, name=name, goals=goals))
+    return tuple(out)
 
 
 @dataclass(frozen=True)

@@ -212,17 +212,17 @@ class _Asking:
         """What is being asked."""
         return f"{self.chunk.batch.name}: {self.chunk.batch.goals[self.left[0]].name}"
 
-    def receive(self) -> tuple[tuple[int, int], Verdict]:
-        """The next answer, and which goal of which batch it is for."""
+    def receive(self) -> dict[tuple[int, int], Verdict]:
+        """The next answers, by batch and goal."""
         where = f"{self.goal}: {self.chunk.solver}"
         try:
-            verdict = self.pipe.recv()
+            said = self.pipe.recv()
         except EOFError:
             self.process.join()
             raise ScriptError(f"{where} died (status {self.process.exitcode})") from None
-        if not isinstance(verdict, Verdict):
-            raise ScriptError(f"{where}: {verdict}")
-        return (self.chunk.number, self.left.pop(0)), verdict
+        if isinstance(said, str):
+            raise ScriptError(f"{where}: {said}")
+        return {(self.chunk.number, self.left.pop(0)): verdict for verdict in said}
 
     def end(self) -> None:
         """Now."""
@@ -246,8 +246,7 @@ def _ask(chunks: list[_Chunk], meter: Meter) -> tuple[dict[tuple[int, int], Verd
             for pipe in connection.wait(list(running)):
                 asking = running[pipe]
                 meter.show(f"[{len(found)}/{total}] {asking.goal}")
-                place, verdict = asking.receive()
-                found[place] = verdict
+                found |= asking.receive()
                 if not asking.left and waiting:
                     asking.ask(waiting.pop())
                 elif not asking.left:
@@ -282,8 +281,8 @@ def _answer(pipe: connection.Connection) -> None:
         try:
             _check_form(chunk.batch)
             asked = [chunk.batch.goals[g] for g in chunk.goals]
-            for verdict in SOLVERS[chunk.solver](chunk.batch, asked, chunk.rlimit):
-                pipe.send(verdict)
+            for verdicts in SOLVERS[chunk.solver](chunk.batch, asked, chunk.rlimit):
+                pipe.send(verdicts)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not an answer
             pipe.send(f"{type(error).__name__}: {_plain(error)}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -54,6 +54,7 @@ class Universe:
     null: dict[Sort, Any]
     left: Any
     elements: dict[Sort, tuple[Any, ...]] | None = None
+    _objects: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # by the term's address
 
     @property
     def axioms(self) -> list[z3.BoolRef]:
@@ -74,6 +75,13 @@ class Universe:
 
     def is_object(self, sort: Sort, term: Any) -> z3.BoolRef:
         """``term`` is an object, neither NULL nor LEFT."""
+        at = lowlevel.address(term)
+        known = self._objects.get(at)
+        if known is None:
+            known = self._objects[at] = term, self._is_object(sort, term)
+        return known[1]
+
+    def _is_object(self, sort: Sort, term: Any) -> z3.BoolRef:
         real = lowlevel.distinct(term, self.null[sort])
         if sort is not Sort.TASK:
             return real
@@ -180,7 +188,7 @@ def functions(universe: Universe, tag: str = "") -> dict[Field[Any], Any]:
     out = {}
     for record, index in INDEX.items():
         domain = [universe.sorts[s] for s in index]
-        for field in fields(record):
-            name = f"{record.__name__.lower()}.{field.name}{tag}"
-            out[field] = z3.Function(name, *domain, range_of(universe, field))
+        for f in fields(record):
+            name = f"{record.__name__.lower()}.{f.name}{tag}"
+            out[f] = z3.Function(name, *domain, range_of(universe, f))
     return out

@@ -62,16 +62,16 @@ class Word(Term):
         self.decide = decide
 
     def _make(self, term: z3.BitVecRef) -> Word:
-        return Word(z3.simplify(term), self.decide)
+        return Word(lowlevel.simplified(term), self.decide)
 
     def _cond(self, term: z3.BoolRef) -> Cond:
-        return SymbolicCond(z3.simplify(term), self.decide)
+        return SymbolicCond(lowlevel.simplified(term), self.decide)
 
     def __eq__(self, other: object) -> Cond:  # type: ignore[override]
-        return self._cond(self.term == as_word(other))
+        return self._cond(lowlevel.equal(self.term, as_word(other)))
 
     def __ne__(self, other: object) -> Cond:  # type: ignore[override]
-        return self._cond(self.term != as_word(other))
+        return self._cond(lowlevel.distinct(self.term, as_word(other)))
 
     __hash__ = None
 
@@ -151,7 +151,7 @@ class Value(Term):
         if index is not None and not callable(index):
             other = index[0]
         right = other.term if isinstance(other, Value) else self.encode(other)
-        return SymbolicCond(z3.simplify(self.term == right), self.decide)
+        return SymbolicCond(lowlevel.simplified(lowlevel.equal(self.term, right)), self.decide)
 
     def __ne__(self, other: object) -> Cond:  # type: ignore[override]
         return ~(self == other)
@@ -159,8 +159,9 @@ class Value(Term):
     __hash__ = None
 
     def isin(self, values: Sequence[object]) -> Cond:
-        equal = [self.term == self.encode(v) for v in values]
-        return SymbolicCond(z3.simplify(z3.Or(*equal)), self.decide)
+        equal = [lowlevel.equal(self.term, self.encode(v)) for v in values]
+        some = lowlevel.disjunction(*equal) if equal else z3.BoolVal(False)
+        return SymbolicCond(lowlevel.simplified(some), self.decide)
 
 
 class Tree(SymbolicCond):

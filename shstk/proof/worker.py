@@ -43,7 +43,7 @@ class Worker:
         problems = Problems(unbounded(), observed.design, pool)
         _ask_everything(problems)
         self.text = problems.grounder.text
-        guards = Guards()
+        shared, guards = shared and shared.of(problems), Guards()
         self.steps = [
             StepProof(observed, problems, s, switched_off, hints.get(s.name, {}), guards, shared)
             for s in steps

@@ -32,6 +32,7 @@ from model.state import (
 )
 from model.world import Cond, KindTable, Term, copied_kind, copied_owner
 from shstk.identities import Identities
+from shstk.proof import lowlevel
 from shstk.proof.forking import Decision, Fork, Stop, endings
 from shstk.proof.heap import Heap
 from shstk.proof.sorts import Universe, encode, enumeration, range_of
@@ -133,7 +134,7 @@ class SymbolicWorld(Identities):
         self._act("a write")
         self._object(record, field)
         term = self._coded(field, value)
-        if not term.sort().eq(range_of(self.universe, field)):
+        if not lowlevel.same(term.sort(), range_of(self.universe, field)):
             raise TypeError(f"{field.name} is set to a {term.sort()}, which it cannot be")
         self.heap.write(field, self.index(record), term)
 
@@ -142,15 +143,17 @@ class SymbolicWorld(Identities):
         sorts = (Sort.MM, Sort.ADDR) if isinstance(record, Mapping) else (record.sort,)
         for sort, term in zip(sorts, self.index(record), strict=True):
             assert sort is not None
-            real = z3.simplify(self.universe.is_object(sort, term))
-            if not z3.is_true(real) and not any(real.eq(known) for _, known in self.dereferenced):
-                self.dereferenced.append((f"{type(record).__name__}.{field.name}", real))
+            self._needed(f"{type(record).__name__}.{field.name}", sort, term)
 
     def _address_space(self, mm: Any, what: str) -> None:
         """Nor is a whole mm changed through NULL."""
-        real = z3.simplify(self.universe.is_object(Sort.MM, mm))
-        if not z3.is_true(real) and not any(real.eq(known) for _, known in self.dereferenced):
-            self.dereferenced.append((f"Mm.{what}", real))
+        self._needed(f"Mm.{what}", Sort.MM, mm)
+
+    def _needed(self, what: str, sort: Sort, term: Any) -> None:
+        real = lowlevel.simplified(self.universe.is_object(sort, term))
+        if lowlevel.value(real) is not True:
+            if not any(lowlevel.same(real, known) for _, known in self.dereferenced):
+                self.dereferenced.append((what, real))
 
     # -- quantifiers -------------------------------------------------------------
     def _exists(self, sort: Sort, predicate: Callable[[Any], Cond]) -> Cond:

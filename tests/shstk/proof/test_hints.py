@@ -130,7 +130,7 @@ def outcome(step: str, of: Only) -> Outcome:
         proved = prover.obligations(kept, explain=False)
     assert not any(p.unknown for p in proved)
     open_ = frozenset(conjunct(goal) for p in proved for goal in p.failing)
-    goals = {(p.path, g.name) for p in proved for g in p.batch.goals}
+    goals = {(p.path, g.name) for p in proved for b in p.batches for g in b.goals}
     return Outcome(
         kept,
         sorted(dropped, key=lambda d: d.name),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,11 +27,11 @@ from shstk.proof.batch import Batch, batch
 from shstk.proof.fingerprint import Fingerprints
 from shstk.proof.hints import recorded
 from shstk.proof.invariants import pool
-from shstk.proof.path_solver import Found, PathSolver, conjunct
+from shstk.proof.path_solver import NOT_ASKED, UNKNOWN, Answer, PathSolver, conjunct
 from shstk.proof.paths import step_paths
 from shstk.proof.problem import Problems
 from shstk.proof.proved import Proved
-from shstk.proof.records import Checked, Ended, PathRecord
+from shstk.proof.records import Open, PathRecord, Proven, written
 from shstk.proof.solvers import solve
 from shstk.proof.sorts import unbounded
 from shstk.proof.step_proof import Shared, StepProof
@@ -99,10 +99,10 @@ class Sample:
     def matter(self) -> tuple[str, ...]:
         """Lemmas whose absence may change an answer: those that proofs on the path use."""
         solver = self.fresh().solver(self.name)
-        found = set(solver.check(NAMES).needed)
-        solver.events(NAMES, set())
-        found |= {name for name, _ in solver.ever.values() if name}
-        return tuple(sorted(found))
+        claims = solver.pending(NAMES, events=False)
+        solver.check(NAMES, claims)
+        solver.events(NAMES, [n for n in solver.pending(NAMES) if n not in claims], set())
+        return tuple(sorted({name for name, _ in solver.ever.values() if name}))
 
     def events(self) -> tuple[str, ...]:
         """The conjuncts about events that are asked for there."""
@@ -131,7 +131,7 @@ def kept_sets(sample: Sample, data: st.DataObject) -> st.SearchStrategy[Kept]:
     solver = sample.fresh().solver(sample.name)
     rest = sorted(NAMES - solver.claims - base) or sorted(NAMES)
     more = st.sets(st.sampled_from(rest), min_size=1)
-    failing = sorted(base.intersection(solver.check(base).failing)) or rest
+    failing = sorted(base.intersection(sample.fresh().check(sample.name, base).failing)) or rest
     less = st.sets(st.sampled_from(failing), min_size=1)
     return st.one_of(
         st.sampled_from((base, base, NAMES)),
@@ -151,16 +151,17 @@ def rounds(proof: StepProof, path: str, kept: Kept) -> Kept:
 
 def said(proved: Proved) -> tuple[set[str], set[str]]:
     """The goals that are to be proved, and the claims about events that are not."""
-    return {g.name for g in proved.batch.goals}, set(proved.failing)
+    return set(goals_of(proved)), set(proved.failing)
 
 
 def texts_hold(proved: Proved) -> bool:
     """Whether every goal follows from the premises that the obligations are written with."""
-    for goal in proved.batch.goals:
-        each = z3.Solver()
-        each.from_string(f"{proved.batch.prelude}(assert {goal.negated})")
-        if each.check() != z3.unsat:
-            return False
+    for part in proved.batches:
+        for goal in part.goals:
+            each = z3.Solver()
+            each.from_string(f"{part.prelude}(assert {goal.negated})")
+            if each.check() != z3.unsat:
+                return False
     return True
 
 
@@ -182,8 +183,8 @@ def test_what_is_known_of_a_check_is_what_the_path_says(
         known = record.check(sample.name, kept)
         if known is None:
             continue
-        solver = sample.fresh().solver(sample.name)
-        true = solver.check(kept)
+        one = sample.fresh()
+        true, solver = one.check(sample.name, kept), one.solver(sample.name)
         assert set(known.failing) & NAMES == set(true.failing) & NAMES
         assert known.unknown == ()
         # What the answer says the proof needs is there, and is enough for all the others.
@@ -211,7 +212,7 @@ def test_what_is_known_of_obligations_is_what_the_path_says(
         kept = rounds(sample.fresh(), sample.name, start)
         before: set[str] = set(data.draw(events))
         failed = set(before)
-        known = record.end(sample.name, kept, failed)
+        known = record.end(sample.step, sample.name, kept, failed)
         if known is None:
             assert failed == before, "who does not answer says nothing"
             continue
@@ -258,10 +259,10 @@ def test_what_is_known_of_premises_is_what_the_path_says(
     for kept in data.draw(st.lists(sets, min_size=1, max_size=6)):
         asked = data.draw(st.sets(st.sampled_from(every), min_size=1))
         known = record.witness(kept, asked)
-        if known is not None:
-            solver = sample.fresh().solver(sample.name)
-            assert known == solver.witnessed(kept, asked)[0]
-            assert known <= asked
+        assert known.keys() <= asked
+        if known:
+            true = sample.fresh().solver(sample.name).witnessed(kept, asked)[0]
+            assert known == {event: event in true for event in known}
 
 
 @EACH
@@ -273,35 +274,57 @@ def test_records_answer_what_they_can(sample: Sample) -> None:
     seen = one.witness(sample.name, kept, ())
     record = one.known(sample.name)
     assert record.check(sample.name, kept) is not None
-    assert record.end(sample.name, kept, set()) == end
-    if sample.events():
-        assert record.witness(kept, sample.events()) == seen
-    checked, ended = record.checked[-1], record.ended[-1]
-    used = checked.found.needed | ended.needed
+    assert record.end(sample.step, sample.name, kept, set()) == end
+    said = record.witness(kept, sample.events())
+    assert said == {event: event in seen for event in sample.events()}
+    goals = goals_of(end)
+    used = {n for p, _ in record.proved(goals, kept) for n in p.needed}
     for name in sorted(kept - used)[:3]:
         assert record.check(sample.name, kept - {name}) is not None
-        assert record.end(sample.name, kept - {name}, set()) is not None
-    for name in sorted(checked.found.needed)[:3]:
-        assert all(c.answer(kept - {name}) is None for c in record.checked)
-    for name in sorted(ended.needed)[:3]:
-        assert record.end(sample.name, kept - {name}, set()) is None
-    elsewhere = record.check("vfork 99", kept), record.end("vfork 99", kept, set())
+        assert record.end(sample.step, sample.name, kept - {name}, set()) is not None
+    for proof, those in record.proved(goals, kept, written):
+        for name in sorted(proof.needed)[:3]:
+            without = record.proved(those, kept - {name}, written)
+            assert all(name not in p.needed for p, _ in without)
+    elsewhere = record.check("vfork 99", kept), record.end("vfork", "vfork 99", kept, set())
     assert {f.path for f in elsewhere if f is not None} == {"vfork 99"}
-    assert elsewhere[1] is not None and elsewhere[1].batch.name == "vfork 99"
+    assert elsewhere[1] is not None
+    assert {b.name.partition(",")[0] for b in elsewhere[1].batches} <= {"vfork 99"}
 
 
 def test_what_fails_or_is_given_up_is_no_answer_where_more_is_assumed() -> None:
     """A failure is one where less is assumed, too; what was given up is known of the same only."""
     little, some, much = frozenset[str](), frozenset("a"), frozenset("ab")
-    none = frozenset[str]()
-    for unknown in ((), ("c 0",)):
-        batch_ = Batch("s 0", "", ())
-        proved = Proved("s", "s 0", batch_, failing=("c 0",), unknown=unknown)
-        ended = Ended(some, none, none, {"c 0": unknown and "unknown" or "sat"}, proved)
-        checked = Checked(some, none, Found("s 0", ("c 0",), unknown, none))
-        for answer in (lambda k, e=ended: e.answer(k, set()), checked.answer):
+    for why in ("sat", UNKNOWN):
+        record = PathRecord({"c 0": "need"}, open=[Open(some, {"c 0": why})])
+        answers: tuple[Callable[[Kept], object], ...] = (
+            lambda k, r=record: r.check("s 0", k),  # type: ignore[misc]
+            lambda k, r=record: r.end("s", "s 0", k, set()),  # type: ignore[misc]
+        )
+        for answer in answers:
             assert answer(some) is not None and answer(much) is None
-            assert (answer(little) is None) == bool(unknown)
+            assert (answer(little) is None) == (why == UNKNOWN)
+
+
+def test_what_was_not_asked_is_no_answer_until_its_conjunct_fails_elsewhere() -> None:
+    """And where it was asked later, that is the answer."""
+    kept, goal = frozenset("a"), "p/c 0"
+    record = PathRecord({goal: "event"}, open=[Open(kept, {goal: NOT_ASKED})])
+    assert record.end("s", "s 0", kept, set()) is None
+    known = record.end("s", "s 0", kept, {"p/c"})
+    assert known is not None and known.failing == (goal,)
+    record.open.append(Open(kept, {goal: "sat"}))
+    failed = set[str]()
+    known = record.end("s", "s 0", kept, failed)
+    assert known is not None and known.failing == (goal,) and failed == {"p/c"}
+
+
+def test_what_only_all_instances_prove_is_so_again_where_no_more_is_assumed() -> None:
+    """With more lemmas the hinted instances may be enough, and it is not to be given up."""
+    proof = Proven(("p/c 0",), frozenset("a"), late=frozenset("ab"))
+    assert proof.follows(frozenset("a")) and proof.follows(frozenset("ab"))
+    assert not proof.follows(frozenset("abc")) and not proof.follows(frozenset("b"))
+    assert replace(proof, late=None).follows(frozenset("abc"))
 
 
 # -- sharing -------------------------------------------------------------------------
@@ -348,7 +371,7 @@ def summary(found: tuple[Kept, list[Proved]]) -> tuple[Kept, list[object]]:
 
 def goals_of(proved: Proved) -> list[str]:
     """The names of the goals that are to be proved."""
-    return [g.name for g in proved.batch.goals]
+    return [g.name for part in proved.batches for g in part.goals]
 
 
 def solvers_of(of: Worker) -> set[str]:
@@ -444,7 +467,7 @@ def test_designs_share_a_path_whatever_its_number() -> None:
     again, alone = worker(DESIGNS[second], name), worker(DESIGNS[second], name, shared=False)
     (step,) = again.steps
     assert step.name not in known(again)
-    shared = {p for p in step.paths if step.known(p).ended}
+    shared = {p for p in step.paths if step.known(p).proofs}
     assert shared and shared < set(step.paths)
     before = prints(worker(DESIGNS[first], name))
     assert shared == {p for p, print_ in prints(again).items() if print_ in before.values()}
@@ -468,15 +491,15 @@ def test_a_path_whose_claims_ask_something_new_is_not_shared(
     curious = worker(MERGED, "munmap")
     check = PathSolver.check
 
-    def asks(self: PathSolver, kept: Kept) -> Found:
+    def asks(self: PathSolver, kept: Kept, wanted: Sequence[int]) -> Answer:
         _ = curious.steps[0]._observed.design.title
-        return check(self, kept)
+        return check(self, kept, wanted)
 
     monkeypatch.setattr(PathSolver, "check", asks)
     verdict(curious)
     again = worker(MERGED, "munmap")
     assert known(again) == {"munmap"}
-    assert not any(again.steps[0].known(p).checked for p in again.steps[0].paths)
+    assert not any(again.steps[0].known(p).proofs for p in again.steps[0].paths)
 
 
 # -- fingerprints ------------------------------------------------------------------------
@@ -564,7 +587,7 @@ def test_equal_fingerprints_are_of_equal_formulas(plan: list[Part]) -> None:
 
 def obligations(of: Worker) -> list[Batch]:
     """All batches of some steps."""
-    return [*of.coverage(), *(p.batch for p in verdict(of)[1])]
+    return [*of.coverage(), *(b for p in verdict(of)[1] for b in p.batches)]
 
 
 def grown(plan: list[Part]) -> list[z3.BoolRef]:
@@ -667,7 +690,7 @@ def test_one_process_for_many_batches_says_what_each_alone_hears(
     """Nothing is left of a batch when the next is asked; wrong ones are among them."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
     of = worker(MERGED, "munmap", "vfork_completed", shared=False)
-    batches = list(_some_wrong([*of.coverage(), *(p.batch for p in verdict(of)[1])]))
+    batches = list(_some_wrong([*of.coverage(), *(b for p in verdict(of)[1] for b in p.batches)]))
     together, _ = solve(batches, solver, cache=False)
     alone = [r for b in batches for r in solve([b], solver, cache=False)[0]]
     assert [(r.batch, r.goal, r.status, r.rlimit_used) for r in together] == [
