@@ -39,10 +39,9 @@ def load_design(name_or_path: str) -> Design:
         return DESIGNS[name_or_path]
     path = Path(name_or_path)
     if not (path.suffix == ".py" or path.exists() or len(path.parts) > 1):
-        known = ", ".join(DESIGNS)
-        raise DesignError(
-            f"unknown design {name_or_path!r}: known are {known}; or give a Python file"
-        )
+        known, file = ", ".join(DESIGNS), Path(f"{name_or_path}.py")
+        other = f"{file}, which is there" if file.is_file() else "a Python file"
+        raise DesignError(f"unknown design {name_or_path!r}: known are {known}; or give {other}")
     if not path.exists():
         raise DesignError(f"{path}: no such file")
     if not path.is_file():

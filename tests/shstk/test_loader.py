@@ -100,6 +100,14 @@ def test_an_unknown_name() -> None:
     assert all(name in said for name in DESIGNS)
 
 
+def test_a_file_without_its_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leaves the ending out is told of the file that is there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-6.20.py").write_text("")
+    with pytest.raises(DesignError, match="or give my-6.20.py, which is there"):
+        load_design("my-6.20")
+
+
 @pytest.mark.parametrize("name", ["nowhere.py", "nowhere/mine.py"])
 def test_a_missing_file(name: str) -> None:
     """A path to nothing is said to be that."""
