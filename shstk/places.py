@@ -28,8 +28,6 @@ from shstk.stage import (
     uncanonical,
 )
 
-_new = object.__new__
-
 
 class Judge:
     """Told of every move of a line, it asks a property's claims and keeps its memory.
@@ -51,21 +49,23 @@ class Judge:
         def tell(machine: Machine, move: Move) -> None:
             nonlocal before, told, index
             after = look(machine.system)
-            run = _new(Run)
-            vars(run).update(  # Run.__init__, which would set each field as that of a frozen class
-                system=machine.system,
-                tid=move.tid,
-                doer=line.task,
-                operation=line.operation,
-                arguments=arguments,
-                index=index,
-                before=before,
-                after=after,
-                effects=tuple(machine.effects[told:]),
-                steps=tuple([name for name, _ in move.steps]),
-                memory=self.memory,
+            effects = tuple(machine.effects[told:])
+            steps = tuple([name for name, _ in move.steps])
+            self._judge(
+                Run(
+                    machine.system,
+                    move.tid,
+                    line.task,
+                    line.operation,
+                    arguments,
+                    index,
+                    before,
+                    after,
+                    effects,
+                    steps,
+                    self.memory,
+                )
             )
-            self._judge(run)
             before, told, index = after, len(machine.effects), index + 1
 
         return tell

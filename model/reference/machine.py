@@ -241,10 +241,16 @@ class Machine:
         self, thread: Thread, step: Step, choices: Mapping[str, object], told: str = ""
     ) -> None:
         """Execute a step; NotNow, and nothing has happened, where that is impossible."""
-        name = step.name
+        if not self._done(thread, step, choices, told):
+            raise self._cannot(thread, step.name)
+
+    def _done(
+        self, thread: Thread, step: Step, choices: Mapping[str, object], told: str = ""
+    ) -> bool:
+        """Execute a step that may be impossible; False, and nothing has happened, if it is."""
         before = self.system.copy() if self.watch else None
         shown, result, frame, regs = len(self.effects), thread.result, thread.frame, None
-        if thread.regs.cpl == 3 and name != "sigkill":
+        if thread.regs.cpl == 3 and step.name != "sigkill":
             regs = thread.regs.copy()
             self.enter_kernel(thread)
         world = ConcreteWorld(self.system, thread.tid, choices, self._saw, before)
@@ -252,21 +258,15 @@ class Machine:
         try:
             world.run(step)
         except Disabled:
-            self._given_up(world, step, shown, thread, result)
-            thread.frame = frame
+            if world.changed:
+                raise AssertionError(f"{step.name} gives up after a change") from None
+            del self.effects[shown:]
+            thread.result, thread.frame = result, frame
             if regs is not None:
                 thread.regs.assign(regs)
-            raise self._cannot(thread, name) from None
-        self._taken(thread, name, ctl, world, told)
-
-    def _given_up(
-        self, world: ConcreteWorld, step: Step, shown: int, thread: Thread, result: int | None
-    ) -> None:
-        """Take back what a step that is impossible has shown; it must not have done more."""
-        if world.changed:
-            raise AssertionError(f"{step.name} gives up after a change") from None
-        del self.effects[shown:]
-        thread.result = result
+            return False
+        self._taken(thread, step.name, ctl, world, told)
+        return True
 
     def _taken(
         self, thread: Thread, name: str, ctl: Ctl, world: ConcreteWorld, told: str = ""
@@ -441,7 +441,10 @@ class Machine:
     def _goes_on(self, thread: Thread) -> bool:
         """Do what the kernel does next with a task by itself; False: there is nothing."""
         if self._needs_no_trial(thread):
-            return any(self._tried(thread, step) for step in BY_ITSELF[thread.ctl])
+            return any(
+                self._done(thread, step, self._choices(thread, {}))
+                for step in BY_ITSELF[thread.ctl]
+            )
         following = self.next_step(thread)
         if following is None:
             return False
@@ -454,15 +457,3 @@ class Machine:
         if thread.regs.cpl == 3 or thread.contended or thread.compat or self.watch:
             return False
         return not thread.plan and not self.can_run(thread)
-
-    def _tried(self, thread: Thread, step: Step) -> bool:
-        """Execute a step that may be impossible; False, and nothing has happened, if it is."""
-        shown, result, ctl = len(self.effects), thread.result, thread.ctl
-        world = ConcreteWorld(self.system, thread.tid, self._choices(thread, {}), self._saw)
-        try:
-            world.run(step)
-        except Disabled:
-            self._given_up(world, step, shown, thread, result)
-            return False
-        self._taken(thread, step.name, ctl, world)
-        return True

@@ -66,11 +66,6 @@ class PathSolver:
         """The claims' names, by their numbers."""
         return [c.name for c in self.problem.claims]
 
-    @cached_property
-    def claims(self) -> frozenset[str]:
-        """The claims of the pool that are to be proved here, if they are kept."""
-        return frozenset(c.name for c in self.problem.claims if c.kind == "invariant")
-
     def pending(self, kept: Collection[str], events: bool = True) -> list[int]:
         """The claims that are still to be proved; those about events, if they are asked for."""
         return [
